@@ -1,0 +1,204 @@
+"""Config to objects: the only room that knows Hydra and OmegaConf, and the way back from a file.
+
+A part is chosen by `_target_`. What a part must know of the plan it leaves open as `???` in its
+YAML (`spacing_mm: ???`); the field of that name is filled in here, unless the user gave a value.
+torch and Lightning are imported only where a network is built: errors come before them, at once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.utils import instantiate as hydra_instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from segshift.cohort import Cohort
+from segshift.environment import check_precision
+from segshift.errors import InputError
+from segshift.plan import Plan, make_plan, plan_from_dict
+from segshift.splits import EvaluationSet, Split, evaluation_sets
+
+if TYPE_CHECKING:
+    from segshift.module import SegmentationModule
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """What a run will do, known before torch is imported."""
+
+    config: DictConfig
+    cohort: Cohort
+    split: Split
+    sets: tuple[EvaluationSet, ...]
+    plan: Plan
+
+
+def conf_folder() -> Path:
+    """The YAML files: beside the package in an installed wheel, at the project's top otherwise."""
+    packaged = Path(__file__).parent / "conf"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "conf"
+
+
+def experiment(config: DictConfig) -> Experiment:
+    """Read the cohort, split it, plan from the training cases. Raises InputError at once."""
+    config = resolved(config)
+    check_trainer(config.trainer)
+    cohort = cohort_of(config)
+    split: Split = instantiate(config.split)(cohort)
+    plan = make_plan(
+        split.train,
+        structures=cohort.structures,
+        dimensions=config.view.dimensions,
+        context=config.view.context,
+        **OmegaConf.to_container(config.plan),
+    )
+    return Experiment(config, cohort, split, evaluation_sets(split.tests, _shifts(config)), plan)
+
+
+def cohort_of(config: DictConfig) -> Cohort:
+    """The cohort that `data` describes."""
+    cohort: Cohort = instantiate(config.data.cohort)
+    return cohort
+
+
+def unseen_sets(config: DictConfig, cohort: Cohort, run: "LoadedRun") -> tuple[EvaluationSet, ...]:
+    """Evaluation sets `site-<name>` of cases whose patients the run has not learned from."""
+    cases = with_structures(cohort, run.plan.structures).cases
+    unseen = [case for case in cases if case.patient not in run.patients]
+    if not unseen:
+        raise InputError(
+            f"all {len(cases)} cases belong to patients that this model was trained or chosen on"
+        )
+    if len(unseen) < len(cases):
+        print(f"left out {len(cases) - len(unseen)} cases of patients that the model has seen")
+    sites = sorted({case.site for case in unseen})
+    tests = {f"site-{s}": tuple(case for case in unseen if case.site == s) for s in sites}
+    return evaluation_sets(tests, _shifts(config))
+
+
+def resolved(config: DictConfig) -> DictConfig:
+    """A copy without interpolations. Raises InputError for what only the user can give."""
+    for key in OmegaConf.missing_keys(config):
+        if key.split(".")[0] in ("data", "checkpoint"):
+            raise InputError(f"{key} is required: add {key}=... to the command")
+    copy = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    assert isinstance(copy, DictConfig)
+    return copy
+
+
+def check_trainer(trainer: DictConfig) -> None:
+    """Refuse what Lightning would only refuse after seconds of imports."""
+    for key in ("epochs", "steps_per_epoch", "devices"):
+        if not isinstance(trainer[key], int) or trainer[key] < 1:
+            raise InputError(f"trainer.{key}={trainer[key]}: a whole number from 1")
+    check_precision(trainer.precision)
+    if trainer.devices > 1 and "ddp" not in trainer.strategy:
+        raise InputError(f"trainer.devices={trainer.devices} needs trainer=ddp")
+    if not 0 <= trainer.window_overlap < 1:
+        raise InputError(f"trainer.window_overlap={trainer.window_overlap}: from 0 to below 1")
+
+
+def module_of(config: DictConfig, plan: Plan, *, precision: str) -> "SegmentationModule":
+    """Network, task, loss, augmentation and optimiser in one LightningModule."""
+    import torch
+
+    from segshift.module import SegmentationModule
+    from segshift.seeds import derived_seed
+
+    task = instantiate(_filled(config, "task", plan))
+    with torch.random.fork_rng():
+        torch.manual_seed(derived_seed(config.seed, "weights"))
+        network = instantiate(_filled(config, "model", plan, out_channels=task.channels))
+    return SegmentationModule(
+        network=network,
+        task=task,
+        loss=instantiate(_filled(config, "loss", plan)),
+        augment=instantiate(_filled(config, "augment", plan)),
+        optimizer=instantiate(config.optim.optimizer),
+        schedule=instantiate(config.optim.schedule),
+        schedule_interval=config.optim.interval,
+        view=plan.view,
+        window_overlap=config.trainer.window_overlap,
+        channels_last=precision != "32-true",
+    )
+
+
+def description(parts: Experiment) -> dict[str, Any]:
+    """All that `load` needs, as plain values that `torch.load(weights_only=True)` accepts."""
+    sides = {"train": parts.split.train, "val": parts.split.val}
+    return {
+        "config": OmegaConf.to_container(parts.config),
+        "plan": asdict(parts.plan),
+        "patients": {name: sorted({c.patient for c in cases}) for name, cases in sides.items()},
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRun:
+    """A trained network with what is needed to use it, from a checkpoint alone."""
+
+    config: DictConfig
+    plan: Plan
+    module: "SegmentationModule"
+    patients: frozenset[str]  # trained or chosen on: never to be judged on
+
+
+def load(checkpoint: str | Path) -> LoadedRun:
+    """Load a run's folder (its best checkpoint) or a `.ckpt`; needs none of the YAML files."""
+    import torch
+
+    path = Path(checkpoint)
+    path = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
+    if not path.is_file():
+        raise InputError(f"there is no checkpoint at {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        described = content["segshift"]
+    except Exception as error:  # torch raises a dozen kinds for a broken or foreign file
+        raise InputError(f"{path} is not a checkpoint of segshift: {error}") from error
+    config, plan = OmegaConf.create(described["config"]), plan_from_dict(described["plan"])
+    module = module_of(config, plan, precision="32-true")
+    module.load_state_dict(content["state_dict"])
+    patients = frozenset(p for side in described["patients"].values() for p in side)
+    return LoadedRun(config, plan, module, patients)
+
+
+def with_structures(cohort: Cohort, structures: tuple[str, ...]) -> Cohort:
+    """The cohort with its structures in a model's order. Raises InputError unless they are the same."""
+    if set(structures) != set(cohort.structures):
+        raise InputError(
+            f"the model segments {list(structures)}, but the cohort has {list(cohort.structures)}; "
+            "name the same ones with data.structures"
+        )
+    order = [cohort.structures.index(name) for name in structures]
+    cases = tuple(
+        replace(case, label_values=tuple(case.label_values[i] for i in order))
+        for case in cohort.cases
+    )
+    return replace(cohort, structures=structures, cases=cases)
+
+
+def instantiate(node: DictConfig) -> Any:  # noqa: ANN401
+    """Make what `_target_` names, of plain lists, dicts and objects instead of config nodes."""
+    return hydra_instantiate(node, _convert_="all")
+
+
+def _shifts(config: DictConfig) -> list[Any]:
+    return [instantiate(shift) for shift in config.shift.suite]
+
+
+def _filled(config: DictConfig, group: str, plan: Plan, **more: int) -> DictConfig:
+    """The group's config with every `???` taken from the plan's field of that name."""
+    facts: Mapping[str, Any] = {**asdict(plan), "in_channels": _in_channels(plan), **more}
+    node = OmegaConf.create({group: config[group]})
+    for key in OmegaConf.missing_keys(node):
+        name = key.split(".")[-1]
+        if name not in facts:
+            raise InputError(f"{key} is required: add {key}=... to the command")
+        OmegaConf.update(node, key, facts[name])
+    return node[group]  # type: ignore[no-any-return]
+
+
+def _in_channels(plan: Plan) -> int:
+    return plan.channels * (2 * plan.view.context + 1)

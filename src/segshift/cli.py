@@ -1,0 +1,131 @@
+"""The command line: Hydra for the root scripts, argparse for `segshift ...`; errors without noise.
+
+Nothing here imports torch: `--help` and a wrong option are answered at once.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segshift.errors import InputError, TrainingDiverged
+
+Task = Callable[..., None]
+
+
+def train() -> None:
+    """`python train.py ...` and `segshift train ...`."""
+    _hydra("train")
+
+
+def evaluate() -> None:
+    """`python evaluate.py ...` and `segshift evaluate ...`."""
+    _hydra("evaluate")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """`segshift train|evaluate|cohort ...`."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments and arguments[0] in ("train", "evaluate"):
+        sys.argv = [f"segshift {arguments[0]}", *arguments[1:]]
+        _hydra(arguments[0])
+        return
+    parsed = _parser().parse_args(arguments)
+    try:
+        parsed.run(parsed)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+
+
+def _hydra(job: str) -> None:
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+
+    from segshift.build import conf_folder
+
+    verbose = "HYDRA_FULL_ERROR" in os.environ
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to here
+
+    def task(config: Any) -> None:  # noqa: ANN401
+        from segshift import run
+
+        hydra_config = HydraConfig.get()
+        {"train": run.train, "evaluate": run.evaluate}[job](
+            config,
+            Path(hydra_config.runtime.output_dir),
+            command=" ".join([f"python {job}.py", *hydra_config.overrides.task]),
+            choices={
+                key: value
+                for key, value in hydra_config.runtime.choices.items()
+                if "/" not in key and value
+            },
+        )
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)(task)()
+    except Exception as error:
+        message = _message(error)
+        if verbose or message is None:
+            raise
+        sys.exit(f"error: {message}")
+
+
+def _message(error: BaseException) -> str | None:
+    """What a user needs to read, or None if this is a bug that needs its traceback."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    for link in chain:
+        if isinstance(link, InputError | TrainingDiverged):
+            return str(link)
+    for link in chain:
+        if isinstance(link, ConfigKeyError | AttributeError) and hasattr(link, "parent_node"):
+            known = list(link.parent_node or ())
+            if known:
+                name = str(link.full_key)
+                return f"there is no option {name!r}; known there are: {', '.join(map(str, known))}"
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return str(error)
+    return None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="segshift", description="Train segmentation networks and see how they travel."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser("train", help="the same as python train.py; see segshift train --help")
+    commands.add_parser("evaluate", help="the same as python evaluate.py")
+    cohort = commands.add_parser("cohort", help="make a manifest").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    importer = cohort.add_parser("import", help="write the manifest of a data set")
+    importer.add_argument("format", choices=["msd"], help="msd: a folder with dataset.json")
+    importer.add_argument("path", type=Path)
+    importer.add_argument("-o", "--output", type=Path, required=True, help="the CSV to write")
+    importer.add_argument("--site", help="where the cases come from; default: the data set's name")
+    importer.set_defaults(run=_import)
+    return parser
+
+
+def _import(arguments: argparse.Namespace) -> None:
+    from segshift.cohort import write_manifest
+    from segshift.cohort.importers import import_msd
+
+    cases, channels, structures = import_msd(arguments.path, site=arguments.site)
+    write_manifest(arguments.output, cases, channels=channels, structures=structures)
+    print(
+        f"{arguments.output}: {len(cases)} cases at {cases[0].site}, structures "
+        f"{', '.join(structures)}\nnext: python train.py data=manifest data.manifest={arguments.output} split=kfold"
+    )
+
+
+if __name__ == "__main__":
+    main()

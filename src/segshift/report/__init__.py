@@ -1,0 +1,7 @@
+"""Pictures and tables that a person looks at, drawn from what a run left in its folder."""
+
+from segshift.report.console import print_site_table
+from segshift.report.figures import learning_curves, overlays, site_strip
+from segshift.report.html import write_report
+
+__all__ = ["learning_curves", "overlays", "print_site_table", "site_strip", "write_report"]

@@ -1,0 +1,94 @@
+"""rows.csv: one measured number per line, the only truth about the quality of a run."""
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import pandas as pd
+
+from segshift.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measured number; NaN means that the metric is not defined for this case."""
+
+    run: str
+    set: str
+    case: str
+    patient: str
+    site: str
+    structure: str
+    metric: str
+    value: float
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+
+
+def append_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Add rows at the end, with a header if the file is new; they are flushed on return."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8", newline="") as file:
+        # One write per call, so that an interrupted run keeps whole lines.
+        file.write(_to_csv(rows, header=file.tell() == 0))
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Replace the file at once, sorted by set, case, structure and metric.
+
+    Raises:
+        InputError: two rows have the same key; padding by a distributed sampler does that.
+    """
+    ordered = sorted(rows, key=_key)
+    repeated = [key for key, times in Counter(map(_key, ordered)).items() if times > 1]
+    if repeated:
+        raise InputError(
+            f"{path}: {len(repeated)} numbers measured more than once, the first one is "
+            f"(set, case, structure, metric, run) = {repeated[0]}"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(_to_csv(ordered, header=True), encoding="utf-8", newline="")
+    draft.replace(path)
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    """Table with the columns of `Row`; names stay strings even if they look like numbers."""
+    try:
+        # A site called "NA" is a site, and a case called 007 is not case 7.
+        table = pd.read_csv(path, dtype="str", keep_default_na=False)
+    except ValueError as error:  # pandas raises it for an empty or torn file
+        raise InputError(f"{path}: not a table of rows: {error}") from error
+    missing = [column for column in COLUMNS if column not in table.columns]
+    if missing:
+        raise InputError(f"{path}: columns missing: {', '.join(missing)}")
+    try:
+        # Python's float, unlike pandas' own parser, gives back the bits that repr wrote.
+        table["value"] = table["value"].map(float).astype("float64")
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: column value: {error}") from error
+    return table[list(COLUMNS)]
+
+
+def _key(row: Row) -> tuple[str, ...]:
+    return row.set, row.case, row.structure, row.metric, row.run
+
+
+def _to_csv(rows: Iterable[Row], *, header: bool) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if header:
+        writer.writerow(COLUMNS)
+    writer.writerows(_cells(row) for row in rows)
+    return text.getvalue()
+
+
+def _cells(row: Row) -> Sequence[str]:
+    # repr of a Python float reads back to the same bits; that of a NumPy float is not a number.
+    *names, value = astuple(row)
+    return [*names, repr(float(value))]

@@ -1,0 +1,82 @@
+"""Means of the rows of one run: per site, and the flat summary.
+
+The mean over structures is the mean of the structure means: a structure that is present in few
+cases weighs as much as one that is present in all. A NaN is in no mean and in no count; the
+policy in `metrics/empty.py` makes sure that a missed structure is not NaN.
+"""
+
+import math
+from collections.abc import Mapping
+
+import pandas as pd
+
+from segshift.errors import InputError
+
+IN_DOMAIN = "in_domain"
+MEAN = "mean"
+
+
+def site_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """One line per (set, site, structure), then a line `mean` for each (set, site).
+
+    For each metric there are two columns: `<metric>`, the mean over cases, and `<metric>_n`, the
+    cases in which it is defined. On the line `mean` these are the mean of the structure means
+    and the cases in which at least one structure is defined.
+    """
+    _check_one_run(rows)
+    keys = ["set", "site", "structure"]
+    structures = rows.groupby([*keys, "metric"])["value"].agg(["mean", "count"])
+    by_site = structures["mean"].groupby(["set", "site", "metric"])
+    measured = rows.assign(case=rows["case"].where(rows["value"].notna()))
+    overall = pd.DataFrame(
+        {
+            "mean": by_site.mean(),
+            "count": measured.groupby(["set", "site", "metric"])["case"].nunique(),
+        }
+    )
+    lines = pd.concat([structures.reset_index(), overall.reset_index().assign(structure=MEAN)])
+    lines["is_mean"] = lines["structure"] == MEAN
+    wide = lines.pivot(index=["set", "site", "is_mean", "structure"], columns="metric")
+    table = pd.DataFrame(index=wide.index)
+    for metric in sorted(rows["metric"].unique()):
+        table[metric] = wide["mean", metric]
+        table[f"{metric}_n"] = wide["count", metric].fillna(0).astype(int)
+    return table.sort_index().reset_index().drop(columns="is_mean")
+
+
+def summarise(rows: pd.DataFrame, higher_is_better: Mapping[str, bool]) -> dict[str, float]:
+    """Flat summary of the evaluation sets; what is undefined (NaN) has no key.
+
+    | key                              | value                                                     |
+    |----------------------------------|-----------------------------------------------------------|
+    | `test/<set>/<structure>/<metric>`| mean over the cases of the set                            |
+    | `test/<set>/<metric>`            | mean of the structure means                               |
+    | `test/worst_site/<metric>`       | worst site of any set, by its mean of the structure means |
+    | `test/gap/<metric>`              | how much worse the mean of the other sets is than         |
+    |                                  | `in_domain`; positive is worse for every metric; no key   |
+    |                                  | without `in_domain` or without other sets                 |
+    """
+    _check_one_run(rows)
+    unknown = sorted(set(rows["metric"]) - set(higher_is_better))
+    if unknown:
+        raise InputError(f"is higher better? not said for: {', '.join(unknown)}")
+    summary: dict[str, float] = {}
+    sites = site_table(rows)
+    for metric, of_metric in rows.groupby("metric"):
+        cells = of_metric.groupby(["set", "structure"])["value"].mean()
+        sets = cells.groupby("set").mean()
+        site_means = sites.loc[sites["structure"] == MEAN, str(metric)]
+        worst = site_means.min() if higher_is_better[str(metric)] else site_means.max()
+        for name, value in pd.concat([cells.set_axis(cells.index.map("/".join)), sets]).items():
+            summary[f"test/{name}/{metric}"] = value
+        summary[f"test/worst_site/{metric}"] = worst
+        others = sets.drop(IN_DOMAIN, errors="ignore").mean()
+        lost = sets.get(IN_DOMAIN, math.nan) - others
+        summary[f"test/gap/{metric}"] = lost if higher_is_better[str(metric)] else -lost
+    return {key: float(value) for key, value in sorted(summary.items()) if not math.isnan(value)}
+
+
+def _check_one_run(rows: pd.DataFrame) -> None:
+    runs = sorted(rows["run"].unique())
+    if len(runs) > 1:
+        raise InputError(f"rows of one run wanted, got those of {', '.join(runs)}")

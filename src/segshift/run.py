@@ -1,0 +1,305 @@
+"""One run from config to report: check, plan, store, train, test, write down.
+
+`train` and `evaluate` are what the root scripts call. The order is the point: whatever can be
+wrong with the input is found before torch is imported and before a second is trained.
+"""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from segshift import build, environment
+from segshift.errors import InputError, TrainingDiverged
+from segshift.progress import is_watched
+from segshift.splits import EvaluationSet
+
+if TYPE_CHECKING:
+    import lightning as L
+
+    from segshift.data.store import StoredCase
+
+
+def train(config: DictConfig, folder: Path, *, command: str, choices: Mapping[str, str]) -> None:
+    """Train and test; `folder` then holds all that a run leaves behind.
+
+    Raises InputError for wrong input and TrainingDiverged, naming the last good checkpoint.
+    """
+    start = time.monotonic()
+    parts = build.experiment(config)
+    print(announcement(parts))
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(parts.config, folder / "config.yaml")
+    sides = {"train": parts.split.train, "val": parts.split.val, **parts.split.tests}
+    _write_json(folder / "split.json", {n: [c.id for c in cases] for n, cases in sides.items()})
+    _write_json(folder / "plan.json", asdict(parts.plan))
+    _write_json(
+        folder / "environment.json",
+        environment.record(parts.cohort, command=command, choices=choices),
+    )
+    if parts.config.trainer.devices > 1:
+        _stored(parts)  # here, where an error is seen once, and once for all processes
+        _launch(folder, processes=parts.config.trainer.devices)
+    else:
+        fit_and_test(parts, folder)
+    print(f"all in {time.monotonic() - start:.0f} s")
+    show(folder)
+
+
+def fit_and_test(parts: build.Experiment, folder: Path) -> None:
+    """The part that every process of a distributed run does; rank 0 writes."""
+    import torch
+
+    from segshift import callbacks
+    from segshift.data import CohortDataModule
+    from segshift.report import write_report
+    from segshift.seeds import derived_seed
+
+    config, plan = parts.config, parts.plan
+    train_cases, val_cases, tests = _stored(parts)
+    precision = environment.precision(config.trainer.precision, config.trainer.accelerator)
+    module = build.module_of(config, plan, precision=precision)
+    data = CohortDataModule(
+        train=train_cases,
+        val=val_cases,
+        tests=tests,
+        view=plan.view,
+        batch=plan.batch,
+        steps_per_epoch=config.trainer.steps_per_epoch,
+        foreground_share=config.foreground_share,
+        workers=config.trainer.workers,
+        seed=config.seed,
+    )
+    directions = module.task.directions
+    checkpoints = callbacks.Checkpoints(
+        folder / "checkpoints",
+        monitor=f"val/{module.selection}",
+        higher_is_better=directions[module.selection],
+        description=build.description(parts),
+    )
+    timer = callbacks.Timer()
+    loggers = _loggers(parts, folder) if environment.rank() == 0 else []
+    trainer = _trainer(
+        config.trainer,
+        folder,
+        precision=precision,
+        callbacks=[
+            checkpoints,
+            timer,
+            callbacks.EpochLine(),
+            callbacks.WriteRows(folder, run=run_name(folder), sets=list(tests)),
+            callbacks.WriteSlices(folder, sets=list(tests)),
+        ],
+        loggers=loggers,
+    )
+    # Dropout is the only thing that still draws from torch's global stream.
+    torch.manual_seed(derived_seed(config.seed, "dropout", environment.rank()))
+    try:
+        trainer.fit(module, datamodule=data)
+    except TrainingDiverged as error:
+        raise TrainingDiverged(f"{error}. Last good checkpoint: {checkpoints.last}") from error
+    trainer.test(module, datamodule=data, ckpt_path="best", verbose=False, weights_only=True)
+    if not trainer.is_global_zero:
+        return
+    best = float(checkpoints.best_model_score or 0.0)
+    measured = {**timer.seconds, **callbacks.peak_memory_gb(module.device.type)}
+    _write_summary(
+        folder, directions, {"selection": "source_val", checkpoints.monitor: best, **measured}
+    )
+    write_report(folder, structures=plan.structures)
+    callbacks.upload(loggers, folder)
+
+
+def evaluate(config: DictConfig, folder: Path, *, command: str, choices: Mapping[str, str]) -> None:
+    """Test an existing model on the cases of another cohort that it has not seen."""
+    config = build.resolved(config)
+    cohort = build.cohort_of(config)
+
+    from segshift import callbacks
+    from segshift.data import CohortDataModule
+    from segshift.report import write_report
+
+    run = build.load(config.checkpoint)
+    sets = build.unseen_sets(config, cohort, run)
+    tests = _tests(sets, run.plan, Path(config.store))
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, folder / "config.yaml")
+    _write_json(folder / "split.json", {s.name: [c.id for c in s.cases] for s in sets})
+    _write_json(folder / "plan.json", asdict(run.plan))
+    _write_json(
+        folder / "environment.json", environment.record(cohort, command=command, choices=choices)
+    )
+    precision = environment.precision(config.trainer.precision, config.trainer.accelerator)
+    timer = callbacks.Timer()
+    trainer = _trainer(
+        OmegaConf.merge(run.config.trainer, config.trainer, {"devices": 1, "strategy": "auto"}),
+        folder,
+        precision=precision,
+        callbacks=[
+            timer,
+            callbacks.WriteRows(folder, run=run_name(folder), sets=list(tests)),
+            callbacks.WriteSlices(folder, sets=list(tests)),
+        ],
+        loggers=[],
+    )
+    data = CohortDataModule(
+        train=[], val=[], tests=tests, view=run.plan.view, batch=1, steps_per_epoch=1,
+        foreground_share=0, workers=0, seed=0,
+    )  # fmt: skip
+    trainer.test(run.module, datamodule=data, verbose=False)
+    measured = {**timer.seconds, **callbacks.peak_memory_gb(run.module.device.type)}
+    _write_summary(folder, run.module.task.directions, measured)
+    write_report(folder, structures=run.plan.structures)
+    show(folder)
+
+
+def show(folder: Path) -> None:
+    """Print the table per site and where everything is."""
+    from segshift.report import print_site_table
+    from segshift.results import read_rows
+
+    print_site_table(read_rows(folder / "rows.csv"))
+    for name in ("rows.csv", "report.html", "figures"):
+        print(f"{name:<12} {folder / name}")
+
+
+def announcement(parts: build.Experiment) -> str:
+    """What is about to happen, in three lines."""
+    plan, split = parts.plan, parts.split
+    sizes = {"train": len(split.train), "val": len(split.val)}
+    sizes |= {s.name: len(s.cases) for s in parts.sets}
+    edges = "x".join(map(str, plan.view.patch))
+    context = f" with {plan.view.context} neighbouring slices" if plan.view.context else ""
+    return (
+        f"cohort:    {parts.cohort.name}, {len(parts.cohort.cases)} cases at "
+        f"{', '.join(parts.cohort.sites)}; structures {', '.join(parts.cohort.structures)}\n"
+        f"split:     {', '.join(f'{name} {count}' for name, count in sizes.items())}\n"
+        f"plan:      batch {plan.batch} of {edges}{context}, spacing "
+        f"{'x'.join(f'{s:g}' for s in plan.spacing_mm)} mm, {len(plan.strides)} stages"
+    )
+
+
+def run_name(folder: Path) -> str:
+    """What rows and trackers call the run: its last two folders."""
+    return "/".join(folder.resolve().parts[-2:])
+
+
+def _loggers(parts: build.Experiment, folder: Path) -> list[Any]:
+    from segshift import callbacks
+
+    content = OmegaConf.to_container(parts.config)
+    assert isinstance(content, dict)
+    return callbacks.loggers(
+        folder,
+        run=run_name(folder),
+        project=parts.config.logger.project,
+        wandb=parts.config.logger.wandb,
+        config={str(key): value for key, value in content.items()},
+    )
+
+
+def _stored(
+    parts: build.Experiment,
+) -> tuple[list["StoredCase"], list["StoredCase"], dict[str, list["StoredCase"]]]:
+    from segshift.data.store import store_cases
+    from segshift.shifts import Identity
+
+    folder, quiet = Path(parts.config.store), environment.rank() > 0
+    train_cases, val_cases = (
+        store_cases(cases, parts.plan, Identity(), folder=folder, quiet=quiet)
+        for cases in (parts.split.train, parts.split.val)
+    )
+    return train_cases, val_cases, _tests(parts.sets, parts.plan, folder)
+
+
+def _tests(
+    sets: Sequence[EvaluationSet], plan: build.Plan, folder: Path
+) -> dict[str, list["StoredCase"]]:
+    from segshift.data.store import store_cases
+
+    quiet = environment.rank() > 0
+    return {s.name: store_cases(s.cases, plan, s.shift, folder=folder, quiet=quiet) for s in sets}
+
+
+def _launch(folder: Path, *, processes: int) -> None:
+    """Start torchrun on the frozen config of `folder`.
+
+    Lightning's own launcher would run the script again, and Hydra with it: other folders, and in a
+    sweep a hang (Lightning #11300). So a job is always its own processes, a sweep included.
+    """
+    threads = max(len(os.sched_getaffinity(0)) // processes, 1)
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
+        + [f"--nproc-per-node={processes}", sys.executable, "-m", "segshift.worker", str(folder)],
+        env={"OMP_NUM_THREADS": str(threads), **os.environ},
+        check=False,
+    )
+    if done.returncode:
+        raise InputError(
+            f"a process of the distributed run failed; its message is above ({folder})"
+        )
+
+
+def _quieten() -> None:
+    """Silence what these libraries say about our own deliberate choices at every start."""
+    for line in (
+        ".*exists and is not empty. Previous log files.*",  # the run's folder is ours
+        ".*smaller than the logging interval.*",  # short epochs are fine
+        ".*isinstance.treespec, LeafSpec.*",  # Lightning 2.6 on torch 2.13
+        ".*does not have many workers.*",  # memory-mapped patches need none on a CPU
+        ".*`weights_only` was not set.*",
+    ):
+        warnings.filterwarnings("ignore", message=line)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+
+def _trainer(
+    config: Any,  # noqa: ANN401
+    folder: Path,
+    *,
+    precision: str,
+    callbacks: list[Any],
+    loggers: list[Any],
+) -> "L.Trainer":
+    import lightning as L
+    from lightning.pytorch.callbacks import RichProgressBar
+
+    _quieten()
+    return L.Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        strategy=config.strategy,
+        precision=precision,
+        max_epochs=config.epochs,
+        gradient_clip_val=config.gradient_clip,
+        callbacks=[*callbacks, *([RichProgressBar(leave=False)] if is_watched() else [])],
+        enable_progress_bar=is_watched(),
+        logger=loggers,
+        default_root_dir=folder,
+        use_distributed_sampler=False,  # it would count padding cases twice
+        num_sanity_val_steps=0,
+        log_every_n_steps=5,
+        enable_model_summary=False,
+    )
+
+
+def _write_summary(
+    folder: Path, directions: Mapping[str, bool], measured: Mapping[str, Any]
+) -> None:
+    from segshift.results import read_rows, summarise
+
+    tables = summarise(read_rows(folder / "rows.csv"), directions)
+    _write_json(folder / "summary.json", {**measured, **tables})
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n")

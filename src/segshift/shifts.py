@@ -1,0 +1,36 @@
+"""Named changes of acquisition, with a severity from 0 (none) to 5.
+
+A shift acts on raw intensities, before normalisation, and never sees the label.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+class Shift(Protocol):
+    """What an evaluation set may carry; must be a pure function of its arguments."""
+
+    name: str
+    severity: int
+
+    def __call__(
+        self, image: np.ndarray, *, spacing_mm: tuple[float, ...], random: np.random.Generator
+    ) -> np.ndarray:
+        """Change raw intensities (C, D, H, W); the result has the same shape."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """No shift: the images as they were acquired."""
+
+    name: str = "none"
+    severity: int = 0
+
+    def __call__(
+        self, image: np.ndarray, *, spacing_mm: tuple[float, ...], random: np.random.Generator
+    ) -> np.ndarray:
+        """Return the image itself."""
+        return image

@@ -1,0 +1,102 @@
+"""Shared pieces: a tiny phantom, composed configs, and where the real data are."""
+
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from segshift import build
+from segshift.cohort import Case, write_manifest
+
+ROOT = Path(__file__).parents[1]
+REAL_DATA = Path(os.environ.get("SEGSHIFT_DATA", ROOT.parent / "shared" / "data"))
+
+# A run in a second: small volumes, a thin network, one step.
+TINY_PHANTOM = (
+    "data.cohort.shape=[16,32,32]",
+    "data.cohort.spacing_mm=[12,10,12]",
+    "data.cohort.sites.alpha.patients=6",
+    "data.cohort.sites.beta.patients=3",
+    "data.cohort.sites.gamma.patients=3",
+    "data.cohort.sites.delta.patients=3",
+)
+TINY_TRAINING = (
+    "model.filters=[4,8,8,8,8,8]",
+    "trainer.epochs=1",
+    "trainer.steps_per_epoch=1",
+    "logger=none",
+)
+
+
+def composed(*overrides: str, job: str = "train") -> DictConfig:
+    with initialize_config_dir(str(build.conf_folder()), version_base="1.3"):
+        return compose(job, overrides=list(overrides))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("real_data") and not REAL_DATA.is_dir():
+        pytest.skip(f"no real data at {REAL_DATA}; set SEGSHIFT_DATA")
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder shared by one worker's tests, for what is slow to make twice."""
+    return tmp_path_factory.mktemp("workplace")
+
+
+@pytest.fixture(scope="session")
+def phantom(workplace: Path) -> tuple[str, ...]:
+    """Overrides for a tiny phantom that is simulated once per worker."""
+    return (
+        *TINY_PHANTOM,
+        f"data.cohort.folder={workplace / 'phantom'}",
+        f"store={workplace / 'store'}",
+    )
+
+
+def save_nifti(
+    path: Path, array: np.ndarray, affine: np.ndarray | None = None, **header: object
+) -> Path:
+    """Write a (z, y, x) array as NIfTI, whose axes are x, y, z."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array.T, np.eye(4) if affine is None else affine), path)
+    return path
+
+
+def make_case(folder: Path, name: str, *, site: str = "here", shape=(8, 16, 16), seed=0) -> Case:
+    """A case with one bright box: structures `box` = 5 and `core` = 9 in the label file."""
+    random = np.random.default_rng([seed, *name.encode()])
+    image = random.normal(100, 10, shape).astype(np.float32)
+    label = np.zeros(shape, np.uint8)
+    z, y, x = (n // 4 for n in shape)
+    label[z : 3 * z, y : 3 * y, x : 3 * x] = 5
+    label[z + 1 : 2 * z + 1, y + 1 : 2 * y, x + 1 : 2 * x] = 9
+    image[label > 0] += 100
+    return Case(
+        id=name,
+        patient=name,
+        site=site,
+        images=(save_nifti(folder / "images" / f"{name}.nii.gz", image),),
+        label=save_nifti(folder / "labels" / f"{name}.nii.gz", label),
+        label_values=(5, 9),
+    )
+
+
+@pytest.fixture(scope="session")
+def boxes(workplace: Path) -> Path:
+    """A manifest of twelve box cases at two sites."""
+    folder = workplace / "boxes"
+    cases = [
+        make_case(folder, f"{site}-{i}", site=site) for site in ("north", "south") for i in range(6)
+    ]
+    write_manifest(folder / "m.csv", cases, channels=["image"], structures=["box", "core"])
+    return folder / "m.csv"

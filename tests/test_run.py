@@ -1,0 +1,235 @@
+"""Whole runs in this process: every view and loss trains and leaves behind what is promised."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_TRAINING, composed
+from PIL import Image
+from test_conf import LOSSES, MODELS, SPLITS
+
+from segshift import build, run
+from segshift.cohort import Case, write_manifest
+from segshift.errors import InputError, TrainingDiverged
+from segshift.results import read_rows, summarise
+
+COMBINATIONS = [  # every pair of model and loss once, the splits in turn
+    (model, loss, SPLITS[(i + j) % len(SPLITS)])
+    for i, model in enumerate(MODELS)
+    for j, loss in enumerate(LOSSES)
+]
+
+
+def trained(folder: Path, *overrides: str) -> Path:
+    run.train(composed(*TINY_TRAINING, *overrides), folder, command="test", choices={"loss": "x"})
+    return folder
+
+
+@pytest.mark.parametrize(("model", "loss", "split"), COMBINATIONS)
+def test_every_model_and_loss_trains_and_is_tested(model, loss, split, phantom, tmp_path):
+    overrides = [f"model={model}", f"loss={loss}", f"split={split}", "task.metrics=${dice_only}"]
+    folder = trained(
+        tmp_path, *overrides, *phantom, "+dice_only=[{_target_: segshift.metrics.Dice}]"
+    )
+    sides = json.loads((folder / "split.json").read_text())
+    rows = read_rows(folder / "rows.csv")
+    for name in sides.keys() - {"train", "val"}:
+        assert sorted(rows[rows["set"] == name]["case"].unique()) == sorted(sides[name])
+    assert rows["structure"].nunique() == 3
+    assert (folder / "report.html").is_file()
+
+
+class TestWhatARunLeavesBehind:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def folder(cls, phantom, tmp_path_factory):
+        return trained(
+            tmp_path_factory.mktemp("runs") / "mine" / "now", *phantom, "split=leave_site_out",
+            "trainer.epochs=2", "trainer.steps_per_epoch=6",
+        )  # fmt: skip
+
+    def test_files(self, folder):
+        names = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+        assert names >= {
+            "config.yaml", "split.json", "plan.json", "environment.json", "rows.csv",
+            "summary.json", "report.html", "metrics.csv", "checkpoints/best.ckpt",
+            "checkpoints/last.ckpt", "figures/sites.png", "figures/curves.png",
+        }  # fmt: skip
+
+    def test_rows_are_the_only_truth(self, folder):
+        rows = read_rows(folder / "rows.csv")
+        summary = json.loads((folder / "summary.json").read_text())
+        derived = summarise(rows, {"dice": True, "hd95_mm": False})
+        assert {key: summary[key] for key in derived} == derived
+        assert set(rows["run"]) == {"mine/now"}
+        assert {"in_domain", "site-beta", "site-gamma", "site-delta"} == set(rows["set"])
+        assert summary["selection"] == "source_val"
+        assert "test/gap/dice" in summary
+        assert summary["time/train_s"] > 0
+
+    def test_a_checkpoint_is_plain_data(self, folder):
+        """Hard fact 5: nothing pickled, so that today's torch loads it without trust."""
+        content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+        assert content["segshift"]["config"]["seed"] == 0
+
+    def test_a_checkpoint_loads_without_any_yaml(self, folder, monkeypatch):
+        monkeypatch.setattr(build, "conf_folder", lambda: Path("/nowhere"))
+        loaded = build.load(folder)
+        assert loaded.plan == build.plan_from_dict(json.loads((folder / "plan.json").read_text()))
+        sides = json.loads((folder / "split.json").read_text())
+        assert loaded.patients == set(sides["train"]) | set(sides["val"])
+
+    def test_the_config_says_all_and_the_environment_the_rest(self, folder):
+        text = (folder / "config.yaml").read_text()
+        assert "${" not in text
+        environment = json.loads((folder / "environment.json").read_text())
+        assert environment["packages"]["torch"]
+        assert len(environment["cohort_sha256"]) == 64
+
+    def test_learning_curves(self, folder):
+        with (folder / "metrics.csv").open() as file:
+            lines = list(csv.DictReader(file))
+        assert any(line["train/loss"] for line in lines)
+        assert sum(bool(line["val/dice"]) for line in lines) == 2
+
+    def test_another_cohort_is_evaluated_from_the_checkpoint_alone(self, folder, phantom, tmp_path):
+        """The held-out sites again, through evaluate.py's function: the same rows."""
+        config = composed("data=phantom", *phantom, f"checkpoint={folder}", job="evaluate")
+        run.evaluate(config, tmp_path / "again", command="test", choices={})
+        first = read_rows(folder / "rows.csv").set_index(["set", "case", "structure", "metric"])
+        second = read_rows(tmp_path / "again" / "rows.csv")
+        assert set(second["site"]) == {"alpha", "beta", "gamma", "delta"}
+        seen = build.load(folder).patients
+        assert not set(second["patient"]) & seen
+        shared = second[second["set"].isin(["site-beta", "site-gamma", "site-delta"])]
+        again = shared.set_index(["set", "case", "structure", "metric"])["value"]
+        np.testing.assert_array_equal(first.loc[again.index, "value"], again)
+
+    def test_a_cohort_that_was_all_learned_from_is_refused(self, folder, phantom, tmp_path):
+        config = composed(
+            "data=phantom", *phantom, f"checkpoint={folder}", "data.cohort.sites={alpha: "
+            "${data.alpha}}", "+data.alpha=" + "{}", job="evaluate",
+        )  # fmt: skip
+        config.data.cohort.sites = {"alpha": dict(composed(*phantom).data.cohort.sites.alpha)}
+        loaded = build.load(folder)
+        cohort = build.cohort_of(build.resolved(config))
+        cases = tuple(c for c in cohort.cases if c.patient in loaded.patients)
+        only = build.replace(cohort, cases=cases)
+        with pytest.raises(InputError, match="trained or chosen on"):
+            build.unseen_sets(build.resolved(config), only, loaded)
+
+
+def test_same_seed_same_weights_and_another_seed_others(phantom, tmp_path):
+    weights = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        folder = trained(tmp_path / name, *phantom, "split=random", f"seed={seed}")
+        content = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+        weights.append(torch.cat([v.flatten() for v in content["state_dict"].values()]))
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_2d_images(tmp_path):
+    """PNG in colour, labels 0/128/255: `unet2d` reads them as one-slice volumes."""
+    random = np.random.default_rng(0)
+    cases = []
+    for i in range(8):
+        image = random.integers(0, 100, (40, 48, 3)).astype(np.uint8)
+        label = np.zeros((40, 48), np.uint8)
+        label[8:30, 8:24], label[12:20, 12:20] = 128, 255
+        image[label > 0] += 80
+        image[label == 255] += 60
+        for name, array in (("i", image), ("l", label)):
+            Image.fromarray(array).save(tmp_path / f"{name}{i}.png")
+        cases.append(
+            Case(f"c{i}", f"p{i}", "lab", (tmp_path / f"i{i}.png",), tmp_path / f"l{i}.png", (128, 255))
+        )
+    write_manifest(tmp_path / "m.csv", cases, channels=["image"], structures=["axon", "myelin"])
+    folder = trained(
+        tmp_path / "run", "model=unet2d", "split=random", "data=manifest", f"data.manifest={tmp_path / 'm.csv'}",
+        f"store={tmp_path / 'store'}", "trainer.epochs=2", "trainer.steps_per_epoch=40",
+        "model.filters=[8,16,16,16,16]",
+    )  # fmt: skip
+    assert json.loads((folder / "plan.json").read_text())["channels"] == 3
+    assert json.loads((folder / "summary.json").read_text())["test/in_domain/dice"] > 0.8
+
+
+def test_a_resampled_case_is_scored_on_its_own_grid(boxes, tmp_path):
+    folder = trained(
+        tmp_path / "run", "split=random", "data=manifest", f"data.manifest={boxes}", f"store={tmp_path / 'store'}",
+        "plan.spacing_mm=[0.5,1.5,1.5]",
+    )  # fmt: skip
+    assert json.loads((folder / "plan.json").read_text())["spacing_mm"] == [0.5, 1.5, 1.5]
+    slices = sorted((folder / "figures" / "slices" / "in_domain").glob("*.npz"))
+    assert np.load(slices[0])["reference"].shape == (16, 16)  # not 11 x 11
+
+
+def test_a_loss_that_turns_nan_stops_the_run_and_names_the_last_good_checkpoint(
+    phantom, tmp_path, monkeypatch
+):
+    from segshift.losses import Dice
+
+    calls = iter(range(10**6))
+    sound = Dice.forward
+
+    def breaks(self, logits, label):
+        return sound(self, logits, label) * (math.nan if next(calls) >= 12 else 1.0)
+
+    monkeypatch.setattr(Dice, "forward", breaks)
+    with pytest.raises(TrainingDiverged, match=r"NaN or infinite.*last\.ckpt") as error:
+        trained(
+            tmp_path, *phantom, "loss=dice", "trainer.epochs=3", "trainer.steps_per_epoch=10"
+        )
+    last = Path(str(error.value).split("checkpoint: ")[1])
+    content = torch.load(last, weights_only=True)
+    assert content["global_step"] == 10  # the end of the epoch before
+    assert all(v.isfinite().all() for v in content["state_dict"].values())
+
+
+def test_ctrl_c_leaves_a_loadable_checkpoint(phantom, tmp_path, monkeypatch, capsys):
+    from segshift.losses import Dice
+
+    calls = iter(range(10**6))
+    sound = Dice.forward
+
+    def interrupted(self, logits, label):
+        if next(calls) == 3:
+            raise KeyboardInterrupt
+        return sound(self, logits, label)
+
+    monkeypatch.setattr(Dice, "forward", interrupted)
+    with pytest.raises(SystemExit):
+        trained(tmp_path, *phantom, "loss=dice", "trainer.steps_per_epoch=10")
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
+    assert "stopped at step 3; weights so far" in capsys.readouterr().out
+    assert build.load(tmp_path / "checkpoints" / "last.ckpt").plan.channels == 1
+
+
+def test_ctrl_c_in_the_test_keeps_the_rows_so_far(phantom, tmp_path, monkeypatch):
+    from segshift.module import SegmentationModule
+
+    cases = iter(range(10**6))
+    sound = SegmentationModule.test_step
+
+    def interrupted(self, *arguments):
+        if next(cases) == 2:
+            raise KeyboardInterrupt
+        return sound(self, *arguments)
+
+    monkeypatch.setattr(SegmentationModule, "test_step", interrupted)
+    with pytest.raises(SystemExit):
+        trained(tmp_path, *phantom)
+    assert read_rows(tmp_path / "rows.csv")["case"].nunique() == 2
+    assert (tmp_path / "checkpoints" / "best.ckpt").is_file()
+
+
+def test_a_checkpoint_that_is_none(tmp_path):
+    (tmp_path / "x.ckpt").write_bytes(b"rubbish")
+    with pytest.raises(InputError, match="not a checkpoint of segshift"):
+        build.load(tmp_path / "x.ckpt")
+    with pytest.raises(InputError, match="no checkpoint at"):
+        build.load(tmp_path)
