@@ -43,7 +43,9 @@ def test_every_yaml_says_what_it_is_on_one_screen(group, choice):
     assert len(lines) <= 50
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda p: p.stem
+)
 def test_every_experiment_composes_and_is_a_record(path: Path, monkeypatch):
     monkeypatch.chdir(ROOT)  # the search path is the folder you are in
     composed(f"experiments={path.stem}")

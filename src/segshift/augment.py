@@ -79,32 +79,32 @@ class Augment:
     def _draw_one(self, sample: int, dimensions: int) -> tuple[np.ndarray, ...]:
         random = generator(self.seed, "augment", sample)
 
-        def ranged(low: float, high: float, neutral: float) -> np.ndarray:
+        def ranged(limits: Sequence[float], neutral: float) -> np.ndarray:
             # Both numbers are always drawn, so that one option does not change another's stream.
-            value, chosen = random.uniform(low, high), random.random() < self.share
-            return np.float32(value if chosen else neutral)
+            value, chosen = random.uniform(limits[0], limits[1]), random.random() < self.share
+            return np.array(value if chosen else neutral, dtype=np.float32)
 
         spacing = self.spacing_mm[3 - dimensions :]
         in_plane = dimensions == 2 or max(spacing) > ANISOTROPY * min(spacing)
         planes = [(dimensions - 2, dimensions - 1)] + ([] if in_plane else [(0, 1), (0, 2)])
         affine = np.eye(dimensions, dtype=np.float32)
         for a, b in planes:
-            angle = float(ranged(-self.rotation, self.rotation, 0.0))
+            angle = float(ranged((-self.rotation, self.rotation), 0.0))
             turn = np.eye(dimensions, dtype=np.float32)
             turn[a, a] = turn[b, b] = math.cos(angle)
             turn[a, b], turn[b, a] = -math.sin(angle), math.sin(angle)
             affine = affine @ turn
-        affine = affine / ranged(*self.scale, 1.0)
+        affine = (affine / ranged(self.scale, 1.0)).astype(np.float32)
         mirrored = random.random(3) < 0.5
         allowed = np.isin(np.arange(3), self.mirror_axes)
         return (
             affine,
             (mirrored & allowed)[3 - dimensions :],
-            ranged(*self.gain, 1.0),
-            ranged(*self.contrast, 1.0),
-            ranged(*self.gamma, 1.0),
-            ranged(0.0, self.noise, 0.0),
-            np.int64(derived_seed(self.seed, "noise", sample)),
+            ranged(self.gain, 1.0),
+            ranged(self.contrast, 1.0),
+            ranged(self.gamma, 1.0),
+            ranged((0.0, self.noise), 0.0),
+            np.array(derived_seed(self.seed, "noise", sample), dtype=np.int64),
         )
 
 

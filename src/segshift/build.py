@@ -51,7 +51,7 @@ def experiment(config: DictConfig) -> Experiment:
         structures=cohort.structures,
         dimensions=config.view.dimensions,
         context=config.view.context,
-        **OmegaConf.to_container(config.plan),
+        **{str(key): value for key, value in config.plan.items()},
     )
     return Experiment(config, cohort, split, evaluation_sets(split.tests, _shifts(config)), plan)
 
@@ -68,7 +68,7 @@ def unseen_sets(config: DictConfig, cohort: Cohort, run: "LoadedRun") -> tuple[E
     unseen = [case for case in cases if case.patient not in run.patients]
     if not unseen:
         raise InputError(
-            f"all {len(cases)} cases belong to patients that this model was trained or chosen on"
+            f"all {len(cases)} cases are of patients that this model was trained or chosen on"
         )
     if len(unseen) < len(cases):
         print(f"left out {len(cases) - len(unseen)} cases of patients that the model has seen")
@@ -165,7 +165,7 @@ def load(checkpoint: str | Path) -> LoadedRun:
 
 
 def with_structures(cohort: Cohort, structures: tuple[str, ...]) -> Cohort:
-    """The cohort with its structures in a model's order. Raises InputError unless they are the same."""
+    """The cohort with its structures in a model's order; InputError unless they are the same."""
     if set(structures) != set(cohort.structures):
         raise InputError(
             f"the model segments {list(structures)}, but the cohort has {list(cohort.structures)}; "

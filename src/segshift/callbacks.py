@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from torch.nn import functional
 
-from segshift.module import SegmentationModule, gathered
+from segshift.module import gathered
 from segshift.results import Row, append_rows, read_rows, write_rows
 
 
@@ -90,8 +90,8 @@ class WriteSlices(Callback):
 class Checkpoints(ModelCheckpoint):
     """`best.ckpt` by the source validation cases alone, and `last.ckpt`, whatever ends the run.
 
-    Both hold state dicts and a plain `description` (resolved config, plan), nothing pickled, so that
-    they load with `weights_only=True` and without the YAML files.
+    Both hold state dicts and a plain `description` (resolved config, plan), nothing pickled, so
+    that they load with `weights_only=True` and without the YAML files.
     """
 
     def __init__(

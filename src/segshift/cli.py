@@ -6,13 +6,11 @@ Nothing here imports torch: `--help` and a wrong option are answered at once.
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from segshift.errors import InputError, TrainingDiverged
-
-Task = Callable[..., None]
+from segshift.errors import InputError, TrainingDivergedError
 
 
 def train() -> None:
@@ -75,7 +73,7 @@ def _hydra(job: str) -> None:
 def _message(error: BaseException) -> str | None:
     """What a user needs to read, or None if this is a bug that needs its traceback."""
     from hydra.errors import HydraException
-    from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+    from omegaconf.errors import OmegaConfBaseException
 
     chain: list[BaseException] = []
     link: BaseException | None = error
@@ -83,14 +81,12 @@ def _message(error: BaseException) -> str | None:
         chain.append(link)
         link = link.__cause__ or link.__context__
     for link in chain:
-        if isinstance(link, InputError | TrainingDiverged):
+        if isinstance(link, InputError | TrainingDivergedError):
             return str(link)
     for link in chain:
-        if isinstance(link, ConfigKeyError | AttributeError) and hasattr(link, "parent_node"):
-            known = list(link.parent_node or ())
-            if known:
-                name = str(link.full_key)
-                return f"there is no option {name!r}; known there are: {', '.join(map(str, known))}"
+        if isinstance(link, OmegaConfBaseException) and link.parent_node is not None and link.key:
+            known = [str(key) for key in link.parent_node if key != link.key]
+            return f"there is no option {link.full_key!r}; known there are: {', '.join(known)}"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return str(error)
     return None
@@ -123,7 +119,8 @@ def _import(arguments: argparse.Namespace) -> None:
     write_manifest(arguments.output, cases, channels=channels, structures=structures)
     print(
         f"{arguments.output}: {len(cases)} cases at {cases[0].site}, structures "
-        f"{', '.join(structures)}\nnext: python train.py data=manifest data.manifest={arguments.output} split=kfold"
+        f"{', '.join(structures)}\n"
+        f"next: python train.py data=manifest data.manifest={arguments.output} split=kfold"
     )
 
 

@@ -1,4 +1,4 @@
-"""The machine: its precision, its place among processes, and a record of it for the run's folder."""
+"""The machine: its precision, its rank among processes, and a record of it for the run."""
 
 import hashlib
 import os
@@ -29,7 +29,7 @@ def check_precision(name: str) -> None:
 
 
 def precision(name: str, accelerator: str) -> str:
-    """Lightning's name of the precision; `auto` takes bfloat16 where the hardware computes in it."""
+    """Lightning's name of the precision; `auto` takes bfloat16 where the hardware has it."""
     import torch
 
     cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()

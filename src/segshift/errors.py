@@ -1,9 +1,9 @@
-"""The one exception that means: what the user gave is wrong, and the message says how to mend it."""
+"""What ends a run with a message instead of a traceback."""
 
 
 class InputError(ValueError):
     """Wrong input. The command line prints the message alone, without a traceback."""
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDivergedError(RuntimeError):
     """The loss is no longer finite; the message names the last good checkpoint."""

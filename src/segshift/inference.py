@@ -38,7 +38,7 @@ def predict_case(
                 overlap=overlap,
                 mode="gaussian",
             )
-            for part in windows.split(window_batch)
+            for part in torch.split(windows, window_batch)
         ]
     )
     return result[0] if view.dimensions == 3 else result.transpose(0, 1)

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from segshift.errors import TrainingDiverged
+from segshift.errors import TrainingDivergedError
 from segshift.inference import predict_case
 from segshift.plan import View
 from segshift.tasks import Score, Task
@@ -49,12 +49,12 @@ class SegmentationModule(L.LightningModule):
         self.schedule_interval, self.view = schedule_interval, view
         self.window_overlap = window_overlap
         self.memory_format = _memory_format(view) if channels_last else torch.contiguous_format
-        self.network.to(memory_format=self.memory_format)
+        self.network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.selection = next(iter(task.directions))
         self._validated: list[Score] = []
         self._finite = torch.tensor(True)
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
         """The optimiser and its schedule, stepped by step or by epoch."""
         optimizer = self.optimizer(self.network.parameters())
         schedule = {"scheduler": self.schedule(optimizer), "interval": self.schedule_interval}
@@ -72,10 +72,10 @@ class SegmentationModule(L.LightningModule):
         return loss
 
     def check_finite(self) -> None:
-        """Raise TrainingDiverged if any loss since the last check was NaN or infinite."""
+        """Raise TrainingDivergedError if any loss since the last check was NaN or infinite."""
         finite, self._finite = bool(self._finite), torch.tensor(True)
         if not finite:
-            raise TrainingDiverged(
+            raise TrainingDivergedError(
                 f"the loss became NaN or infinite by step {self.global_step}; lower "
                 "optim.optimizer.lr, or set trainer.precision=32-true to rule out overflow"
             )

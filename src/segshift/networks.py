@@ -1,4 +1,4 @@
-"""U-Nets over MONAI: logits at input size; a list, finest first, when training deeply supervised."""
+"""U-Nets over MONAI: logits at input size; a list, finest first, under deep supervision."""
 
 from collections.abc import Sequence
 

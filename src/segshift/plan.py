@@ -184,8 +184,10 @@ def _shrunk(size: np.ndarray, voxels: int) -> np.ndarray:
 
 
 def _structure_frequency(cases: Sequence[Case], structures: int) -> tuple[float, ...]:
-    counts = sum(np.bincount(load_label(case).ravel(), minlength=structures + 1) for case in cases)
-    return tuple(float(share) for share in counts / np.sum(counts))
+    counts = np.zeros(structures + 1, dtype=np.int64)
+    for case in cases:
+        counts += np.bincount(load_label(case).ravel(), minlength=structures + 1)
+    return tuple(float(share) for share in counts / counts.sum())
 
 
 def _tuples(rows: Sequence[np.ndarray]) -> tuple[tuple[int, ...], ...]:

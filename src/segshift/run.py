@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from segshift import build, environment
-from segshift.errors import InputError, TrainingDiverged
+from segshift.errors import InputError, TrainingDivergedError
 from segshift.progress import is_watched
 from segshift.splits import EvaluationSet
 
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
     import lightning as L
 
     from segshift.data.store import StoredCase
+    from segshift.plan import Plan
 
 
 def train(config: DictConfig, folder: Path, *, command: str, choices: Mapping[str, str]) -> None:
     """Train and test; `folder` then holds all that a run leaves behind.
 
-    Raises InputError for wrong input and TrainingDiverged, naming the last good checkpoint.
+    Raises InputError for wrong input and TrainingDivergedError, naming the last good checkpoint.
     """
     start = time.monotonic()
     parts = build.experiment(config)
@@ -80,9 +81,10 @@ def fit_and_test(parts: build.Experiment, folder: Path) -> None:
         seed=config.seed,
     )
     directions = module.task.directions
+    monitor = f"val/{module.selection}"
     checkpoints = callbacks.Checkpoints(
         folder / "checkpoints",
-        monitor=f"val/{module.selection}",
+        monitor=monitor,
         higher_is_better=directions[module.selection],
         description=build.description(parts),
     )
@@ -105,16 +107,14 @@ def fit_and_test(parts: build.Experiment, folder: Path) -> None:
     torch.manual_seed(derived_seed(config.seed, "dropout", environment.rank()))
     try:
         trainer.fit(module, datamodule=data)
-    except TrainingDiverged as error:
-        raise TrainingDiverged(f"{error}. Last good checkpoint: {checkpoints.last}") from error
+    except TrainingDivergedError as error:
+        raise TrainingDivergedError(f"{error}. Last good checkpoint: {checkpoints.last}") from error
     trainer.test(module, datamodule=data, ckpt_path="best", verbose=False, weights_only=True)
     if not trainer.is_global_zero:
         return
     best = float(checkpoints.best_model_score or 0.0)
     measured = {**timer.seconds, **callbacks.peak_memory_gb(module.device.type)}
-    _write_summary(
-        folder, directions, {"selection": "source_val", checkpoints.monitor: best, **measured}
-    )
+    _write_summary(folder, directions, {"selection": "source_val", monitor: best, **measured})
     write_report(folder, structures=plan.structures)
     callbacks.upload(loggers, folder)
 
@@ -222,7 +222,7 @@ def _stored(
 
 
 def _tests(
-    sets: Sequence[EvaluationSet], plan: build.Plan, folder: Path
+    sets: Sequence[EvaluationSet], plan: "Plan", folder: Path
 ) -> dict[str, list["StoredCase"]]:
     from segshift.data.store import store_cases
 
@@ -238,8 +238,10 @@ def _launch(folder: Path, *, processes: int) -> None:
     """
     threads = max(len(os.sched_getaffinity(0)) // processes, 1)
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
-        + [f"--nproc-per-node={processes}", sys.executable, "-m", "segshift.worker", str(folder)],
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *(f"--nproc-per-node={processes}", "--module", "segshift.worker", str(folder)),
+        ],
         env={"OMP_NUM_THREADS": str(threads), **os.environ},
         check=False,
     )
@@ -278,7 +280,7 @@ def _trainer(
         accelerator=config.accelerator,
         devices=config.devices,
         strategy=config.strategy,
-        precision=precision,
+        precision=precision,  # type: ignore[arg-type]  # checked against PRECISIONS
         max_epochs=config.epochs,
         gradient_clip_val=config.gradient_clip,
         callbacks=[*callbacks, *([RichProgressBar(leave=False)] if is_watched() else [])],

@@ -12,8 +12,15 @@ import numpy as np
 class Shift(Protocol):
     """What an evaluation set may carry; must be a pure function of its arguments."""
 
-    name: str
-    severity: int
+    @property
+    def name(self) -> str:
+        """What it is called in the name of an evaluation set."""
+        ...
+
+    @property
+    def severity(self) -> int:
+        """From 0, none, to 5."""
+        ...
 
     def __call__(
         self, image: np.ndarray, *, spacing_mm: tuple[float, ...], random: np.random.Generator

@@ -165,6 +165,7 @@ def _refuse_shared_patients(
     shared = {case.patient for case in cases} & {case.patient for case in other_cases}
     if shared:
         raise InputError(
-            f"the patient(s) {sorted(shared)[:5]} are both in {name} and in {other_name}; a patient "
-            "may never cross a split: correct the manifest, or keep all of a patient's sites on one side"
+            f"the patient(s) {sorted(shared)[:5]} are both in {name} and in {other_name}; a "
+            "patient may never cross a split: correct the manifest, or keep the sites of a patient "
+            "on one side"
         )

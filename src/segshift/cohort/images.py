@@ -75,7 +75,7 @@ def _opened(path: Path) -> nib.nifti1.Nifti1Image | Image.Image:
         raise InputError(f"{path}: there is no such file")
     name = path.name.lower()
     if name.endswith(VOLUMES):
-        return nib.load(path)  # type: ignore[return-value]
+        return nib.load(path)
     if name.endswith(PICTURES):
         return Image.open(path)
     raise InputError(f"{path}: unknown format; known are {', '.join(VOLUMES + PICTURES)}")
@@ -83,9 +83,9 @@ def _opened(path: Path) -> nib.nifti1.Nifti1Image | Image.Image:
 
 def _geometry(image: nib.nifti1.Nifti1Image | Image.Image, path: Path) -> Geometry:
     if isinstance(image, Image.Image):
-        shape = (1, image.height, image.width)
-        return Geometry(len(image.getbands()), shape, (1.0, 1.0, 1.0), _rows(np.eye(4)))
-    shape = tuple(int(n) for n in image.shape)
+        size = (1, image.height, image.width)
+        return Geometry(len(image.getbands()), size, (1.0, 1.0, 1.0), _rows(np.eye(4)))
+    shape: tuple[int, ...] = tuple(int(n) for n in image.shape)
     if len(shape) not in (2, 3, 4) or min(shape, default=0) < 1:
         raise InputError(f"{path}: expected a 2D, 3D or 3D+channel image, found shape {shape}")
     spatial = (*shape, 1)[:3] if len(shape) < 4 else shape[:3]
@@ -111,10 +111,10 @@ def _voxels(path: Path) -> np.ndarray:
         array = np.asarray(image)
         return array[None, None] if array.ndim == 2 else np.moveaxis(array, -1, 0)[:, None]
     _geometry(image, path)
-    array = np.asanyarray(image.dataobj)
-    array = array[..., None] if array.ndim == 2 else array
-    array = apply_orientation(array, io_orientation(image.affine))
-    return array.transpose(3, 2, 1, 0) if array.ndim == 4 else array.transpose(2, 1, 0)[None]
+    voxels: np.ndarray = np.asanyarray(image.dataobj)
+    voxels = voxels[..., None] if voxels.ndim == 2 else voxels
+    voxels = np.asarray(apply_orientation(voxels, io_orientation(image.affine)))
+    return voxels.transpose(3, 2, 1, 0) if voxels.ndim == 4 else voxels.transpose(2, 1, 0)[None]
 
 
 def _rows(matrix: np.ndarray) -> tuple[tuple[float, ...], ...]:

@@ -63,7 +63,7 @@ def read_manifest(
 def write_manifest(
     path: str | Path, cases: Iterable[Case], *, channels: Sequence[str], structures: Sequence[str]
 ) -> None:
-    """Write `cases` so that `read_manifest` gives them back; the file appears whole or not at all."""
+    """Write `cases` as `read_manifest` reads them; the file appears whole or not at all."""
     path = Path(path)
     cases = list(cases)
     images = ["image"] if len(channels) == 1 else [f"image_{channel}" for channel in channels]
