@@ -1,0 +1,111 @@
+"""The loaders: training patches, and whole cases for validation and every evaluation set."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from segshift.data.patches import PatchDataset
+from segshift.data.store import StoredCase
+from segshift.plan import View
+
+
+class StepSampler(Sampler[int]):
+    """Sample numbers of one epoch for one rank; Lightning calls `set_epoch`."""
+
+    def __init__(self, *, samples_per_epoch: int, rank: int, ranks: int) -> None:
+        self.samples_per_epoch, self.rank, self.ranks = samples_per_epoch, rank, ranks
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Move on, so that no epoch repeats another's samples."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        """Every `ranks`-th number of the epoch: together the ranks see each number once."""
+        first = self.epoch * self.samples_per_epoch
+        return iter(range(first + self.rank, first + self.samples_per_epoch, self.ranks))
+
+    def __len__(self) -> int:
+        """This rank's share of an epoch."""
+        return len(range(self.rank, self.samples_per_epoch, self.ranks))
+
+
+@dataclass(frozen=True, slots=True)
+class CaseDataset(Dataset[dict[str, Any]]):
+    """Whole cases: `image` (C, D, H, W) on the plan's grid, `label` (1, D, H, W) on its own."""
+
+    cases: Sequence[StoredCase]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Read one case whole, with its names and `spacing_mm`."""
+        stored = self.cases[index]
+        return {
+            "image": torch.from_numpy(np.array(stored.image())),
+            "label": torch.from_numpy(stored.reference().astype(np.int64))[None],
+            "spacing": stored.spacing_mm(),
+            "case": stored.case.id,
+            "patient": stored.case.patient,
+            "site": stored.case.site,
+        }
+
+    def __len__(self) -> int:
+        """The number of cases."""
+        return len(self.cases)
+
+
+class CohortDataModule(L.LightningDataModule):
+    """The only place that makes a DataLoader."""
+
+    def __init__(
+        self,
+        *,
+        train: Sequence[StoredCase],
+        val: Sequence[StoredCase],
+        tests: Mapping[str, Sequence[StoredCase]],
+        view: View,
+        batch: int,
+        steps_per_epoch: int,
+        foreground_share: float,
+        workers: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.patches = PatchDataset(train, view, foreground_share, seed)
+        self.val, self.tests = val, dict(tests)
+        self.batch, self.steps_per_epoch, self.workers = batch, steps_per_epoch, workers
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Batches of `batch` patches per rank."""
+        rank, ranks = self._place()
+        sampler = StepSampler(
+            samples_per_epoch=self.steps_per_epoch * self.batch * ranks, rank=rank, ranks=ranks
+        )
+        return DataLoader(
+            self.patches,
+            batch_size=self.batch,
+            sampler=sampler,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Whole validation cases, this rank's share."""
+        return self._cases(self.val)
+
+    def test_dataloader(self) -> list[DataLoader[dict[str, Any]]]:
+        """One loader per evaluation set, in the order of `tests`."""
+        return [self._cases(cases) for cases in self.tests.values()]
+
+    def _cases(self, cases: Sequence[StoredCase]) -> DataLoader[dict[str, Any]]:
+        # Not DistributedSampler: it pads the last batch with cases that would be counted twice.
+        rank, ranks = self._place()
+        return DataLoader(CaseDataset(cases[rank::ranks]), batch_size=None, num_workers=0)
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
