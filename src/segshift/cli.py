@@ -63,6 +63,8 @@ def _hydra(job: str) -> None:
 
     try:
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)(task)()
+    except KeyboardInterrupt:
+        sys.exit("stopped before training began")
     except Exception as error:
         message = _message(error)
         if verbose or message is None:

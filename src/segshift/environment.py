@@ -28,15 +28,27 @@ def check_precision(name: str) -> None:
         raise InputError(f"trainer.precision={name}: known are {', '.join(PRECISIONS)}")
 
 
+def check_devices(accelerator: str, devices: int) -> None:
+    """Raises InputError if the GPUs that are asked for are not here."""
+    import torch
+
+    here = torch.cuda.device_count()
+    if accelerator in ("gpu", "cuda") and not here:
+        raise InputError(
+            f"trainer.accelerator={accelerator}, but no GPU is here; take trainer=default"
+        )
+    if accelerator in ("auto", "gpu", "cuda") and here and devices > here:
+        raise InputError(
+            f"trainer.devices={devices}, but {here} GPU(s) are here; ask for fewer, or set "
+            "trainer.accelerator=cpu"
+        )
+
+
 def precision(name: str, accelerator: str) -> str:
     """Lightning's name of the precision; `auto` takes bfloat16 where the hardware has it."""
     import torch
 
     cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    if accelerator in ("gpu", "cuda") and not cuda:
-        raise InputError(
-            f"trainer.accelerator={accelerator}, but no GPU is here; take trainer=default"
-        )
     if name != "auto":
         chosen, why = name, "as configured"
     elif cuda:

@@ -6,8 +6,6 @@ wrong with the input is found before torch is imported and before a second is tr
 
 import json
 import logging
-import os
-import subprocess
 import sys
 import time
 import warnings
@@ -43,6 +41,7 @@ def train(config: DictConfig, folder: Path, *, command: str, choices: Mapping[st
     sides = {"train": parts.split.train, "val": parts.split.val, **parts.split.tests}
     _write_json(folder / "split.json", {n: [c.id for c in cases] for n, cases in sides.items()})
     _write_json(folder / "plan.json", asdict(parts.plan))
+    environment.check_devices(parts.config.trainer.accelerator, parts.config.trainer.devices)
     _write_json(
         folder / "environment.json",
         environment.record(parts.cohort, command=command, choices=choices),
@@ -128,6 +127,7 @@ def evaluate(config: DictConfig, folder: Path, *, command: str, choices: Mapping
     from segshift.data import CohortDataModule
     from segshift.report import write_report
 
+    environment.check_devices(config.trainer.accelerator, 1)
     run = build.load(config.checkpoint)
     sets = build.unseen_sets(config, cohort, run)
     tests = _tests(sets, run.plan, Path(config.store))
@@ -231,24 +231,32 @@ def _tests(
 
 
 def _launch(folder: Path, *, processes: int) -> None:
-    """Start torchrun on the frozen config of `folder`.
+    """Start one process per device, by torchrun's own launcher, on the frozen config of `folder`.
 
-    Lightning's own launcher would run the script again, and Hydra with it: other folders, and in a
+    Lightning's launcher would run the script again, and Hydra with it: other folders, and in a
     sweep a hang (Lightning #11300). So a job is always its own processes, a sweep included.
     """
-    threads = max(len(os.sched_getaffinity(0)) // processes, 1)
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *(f"--nproc-per-node={processes}", "--module", "segshift.worker", str(folder)),
-        ],
-        env={"OMP_NUM_THREADS": str(threads), **os.environ},
-        check=False,
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # said below
+    launch = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=folder.name,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
     )
-    if done.returncode:
-        raise InputError(
-            f"a process of the distributed run failed; its message is above ({folder})"
-        )
+    try:
+        elastic_launch(launch, sys.executable)("-m", "segshift.worker", str(folder))
+    except ChildFailedError as error:
+        failed = ", ".join(str(rank) for rank in sorted(error.failures))
+        raise InputError(f"process {failed} of {processes} failed; its message is above") from error
+    except SignalException:
+        sys.exit(1)  # the processes were told, and rank 0 said what it saved
 
 
 def _quieten() -> None:

@@ -1,11 +1,14 @@
-"""One process of a distributed run: `python -m segshift.worker RUN_FOLDER`, started by torchrun."""
+"""One process of a distributed run: `python -m segshift.worker RUN_FOLDER`."""
 
+import os
 import sys
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from segshift import build
+from segshift.errors import InputError, TrainingDivergedError
 from segshift.run import fit_and_test
 
 
@@ -14,7 +17,12 @@ def main() -> None:
     folder = Path(sys.argv[1])
     config = OmegaConf.load(folder / "config.yaml")
     assert isinstance(config, DictConfig)
-    fit_and_test(build.experiment(config), folder)
+    processes = int(os.environ["LOCAL_WORLD_SIZE"])
+    torch.set_num_threads(max(torch.get_num_threads() // processes, 1))  # share the cores
+    try:
+        fit_and_test(build.experiment(config), folder)
+    except (InputError, TrainingDivergedError) as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,27 @@
+# make demo: the main job on the embedded default.   make test: all tests.   make lint: style, types, rules.
+# Each sets up what it needs: a virtual environment in .venv, installed from pyproject.toml.
+
+VENV ?= .venv
+PYTHON ?= python3
+INSTALLED = $(VENV)/.installed
+
+.PHONY: demo test lint
+
+demo: $(INSTALLED)
+	$(VENV)/bin/python train.py
+
+# One thread a process: two processes of two threads each would fight for two cores.
+test: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet -e ".[dev]"
+	touch $@

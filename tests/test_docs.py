@@ -1,0 +1,98 @@
+"""Every command that README and docs show runs, and every link and file they name exists."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from conftest import REAL_DATA, ROOT, TINY_PHANTOM, TINY_TRAINING, composed
+
+from segshift import run
+from segshift.cli import main
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = (ROOT / "README.md").read_text()
+
+
+def commands(start: str) -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", "\n".join(p.read_text() for p in PAGES), re.DOTALL)
+    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith(start)]
+
+
+TRAINING = [c for c in commands("python train.py") if "-m" not in c.split() and "ddp" not in c]
+
+
+def test_readme_has_a_picture_two_commands_and_fewer_than_200_lines():
+    assert README.count("![") == 1
+    assert commands("make ") == ["make demo", "make test"]
+    assert len(README.splitlines()) < 200
+    targets = (ROOT / "Makefile").read_text()
+    assert "\ndemo:" in targets
+    assert "\ntest:" in targets
+
+
+@pytest.mark.parametrize("command", [c for c in TRAINING if "manifest" not in c])
+def test_training_commands(command, workplace, tmp_path):
+    overrides = shlex.split(command)[2:]
+    config = composed(
+        *TINY_PHANTOM, *TINY_TRAINING, f"store={workplace / 'store'}", *overrides,
+        f"data.cohort.folder={workplace / 'phantom'}",
+    )  # fmt: skip
+    run.train(config, tmp_path, command=command, choices={})
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_sweeps_and_several_processes_are_run_elsewhere():
+    """tests/test_cli.py runs these lines as they stand, with small volumes."""
+    rest = [c for c in commands("python train.py") if c not in TRAINING]
+    assert rest == [
+        "python train.py -m loss=dice,focal seed=0,1",
+        "python train.py trainer=ddp trainer.devices=2",
+    ]
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_real_data_commands(tmp_path, monkeypatch):
+    """The importer's line, then the experiment that follows it, for one short step."""
+    (imported,) = commands("segshift cohort import")
+    (training,) = [c for c in TRAINING if "hippocampus" in c]
+    line = imported.replace("../shared/data", str(REAL_DATA)).replace("-o ", f"-o {tmp_path}/")
+    main(shlex.split(line)[1:])
+    monkeypatch.chdir(ROOT)  # experiments/ is found from the folder you are in
+    config = composed(
+        *shlex.split(training)[2:], *TINY_TRAINING, f"data.manifest={tmp_path / 'hippocampus.csv'}",
+        f"store={tmp_path / 'store'}",
+    )  # fmt: skip
+    folder = tmp_path / "run"
+    run.train(config, folder, command=training, choices={})
+    assert "40, 56, 40" in (folder / "plan.json").read_text().replace("\n", "").replace("  ", "")
+    assert len((folder / "rows.csv").read_text().splitlines()) == 1 + 40 * 2 * 2
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+def test_the_table_of_losses_and_models_is_complete():
+    for group in ("loss", "model", "split"):
+        for path in (ROOT / "conf" / group).glob("*.yaml"):
+            assert f"`{path.stem}`" in README, f"README does not list {group}={path.stem}"
+
+
+def test_the_empty_mask_table_is_the_codes():
+    """docs/results.md says what metrics/empty.py does."""
+    import numpy as np
+
+    from segshift.metrics import Dice, HausdorffDistance95
+
+    empty, full = np.zeros((3, 4, 5), bool), np.ones((3, 4, 5), bool)
+    diagonal = np.sqrt(9 + 16 + 25)
+    for metric, worst in ((Dice(), 0), (HausdorffDistance95(), diagonal)):
+        assert np.isnan(metric(empty, empty, (1, 1, 1)))
+        assert metric(full, empty, (1, 1, 1)) == pytest.approx(worst)
+        assert metric(empty, full, (1, 1, 1)) == pytest.approx(worst)
