@@ -97,7 +97,7 @@ def normalised(image: np.ndarray) -> np.ndarray:
     """Zero mean and unit deviation per channel of (C, D, H, W): MR scales are arbitrary."""
     mean = image.mean(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
     deviation = image.std(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
-    return ((image - mean) / np.maximum(deviation, 1e-8)).astype(np.float32)
+    return np.asarray((image - mean) / np.maximum(deviation, 1e-8), dtype=np.float32)
 
 
 def _mapped(path: Path) -> np.ndarray:
