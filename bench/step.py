@@ -73,6 +73,7 @@ def main(steps: int, overrides: list[str]) -> None:
     """Train for `steps` steps and print the two medians."""
     with initialize_config_dir(str(build.conf_folder()), version_base="1.3"):
         parts = build.experiment(compose("train", overrides=[*DEFAULTS, *overrides]))
+    environment.keep_freed_memory()  # helps the bare loop as much
     config, plan = parts.config, parts.plan
     config.trainer.epochs, config.trainer.steps_per_epoch = 1, steps
     precision = environment.precision(config.trainer.precision, config.trainer.accelerator)

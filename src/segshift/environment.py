@@ -1,5 +1,6 @@
 """The machine: its precision, its rank among processes, and a record of it for the run."""
 
+import ctypes
 import hashlib
 import os
 import platform
@@ -62,6 +63,19 @@ def precision(name: str, accelerator: str) -> str:
         layout = "" if chosen == "32-true" else ", channels-last"
         print(f"precision: {chosen}{layout} ({why})")
     return chosen
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what tensors free instead of giving it back and faulting it in again.
+
+    A CPU training step allocates and frees the same hundreds of megabytes; without this a quarter
+    of its time goes into page faults (bench/README.md). It costs no more than the step's own peak.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        trim_threshold, mmap_max = -1, -4  # names of mallopt(3)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(mmap_max, 0)
 
 
 def record(cohort: Cohort, *, command: str, choices: Mapping[str, str]) -> dict[str, Any]:

@@ -64,6 +64,7 @@ def fit_and_test(parts: build.Experiment, folder: Path) -> None:
     from segshift.report import write_report
     from segshift.seeds import derived_seed
 
+    environment.keep_freed_memory()
     config, plan = parts.config, parts.plan
     train_cases, val_cases, tests = _stored(parts)
     precision = environment.precision(config.trainer.precision, config.trainer.accelerator)
@@ -128,6 +129,7 @@ def evaluate(config: DictConfig, folder: Path, *, command: str, choices: Mapping
     from segshift.report import write_report
 
     environment.check_devices(config.trainer.accelerator, 1)
+    environment.keep_freed_memory()
     run = build.load(config.checkpoint)
     sets = build.unseen_sets(config, cohort, run)
     tests = _tests(sets, run.plan, Path(config.store))
