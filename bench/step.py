@@ -25,13 +25,15 @@ from segshift.module import SegmentationModule
 from segshift.shifts import Identity
 
 WARM_UP = 3
-DEFAULTS = ["plan.batch=7", "plan.patch=[40,56,40]"]  # nnU-Net's plan for the hippocampus
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+# nnU-Net's plan and network for the hippocampus.
+DEFAULTS = ["plan.batch=7", "plan.patch=[40,56,40]", "model.filters=[32,64,128,256]"]
 
 
 class BareStep(L.Callback):
     """After every step of the framework, one bare step; both are timed."""
 
-    def __init__(self, module: SegmentationModule, *, autocast: bool) -> None:
+    def __init__(self, module: SegmentationModule, *, autocast: torch.dtype | None) -> None:
         self.network = copy.deepcopy(module.network).to(memory_format=module.memory_format)
         self.loss, self.module, self.autocast = module.loss, module, autocast
         self.framework: list[float] = []
@@ -58,8 +60,9 @@ class BareStep(L.Callback):
     def _step(self, device: torch.device) -> None:
         image, label = self.batch
         self.optimizer.zero_grad()
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.autocast):
-            loss = self.loss(self.network(image), label)
+        with torch.autocast(device.type, self.autocast, enabled=self.autocast is not None):
+            output = self.network(image)
+            loss = self.module.task.loss(self.loss, output, {"label": label})
         loss.backward()
         self.optimizer.step()
 
@@ -83,7 +86,7 @@ def main(steps: int, overrides: list[str]) -> None:
         train=cases, val=[], tests={}, view=plan.view, batch=plan.batch, steps_per_epoch=steps,
         foreground_share=config.foreground_share, workers=config.trainer.workers, seed=config.seed,
     )  # fmt: skip
-    bare = BareStep(module, autocast="bf16" in precision)
+    bare = BareStep(module, autocast=AUTOCAST.get(precision))
     with tempfile.TemporaryDirectory() as folder:
         L.Trainer(
             accelerator=config.trainer.accelerator,

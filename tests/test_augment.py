@@ -72,6 +72,15 @@ def test_the_batch_handed_in_is_not_changed():
     torch.testing.assert_close(label, before[1])
 
 
+def test_autocast_does_not_coarsen_the_coordinates():
+    image, label, samples = batch(3)
+    plain = augment()(image, label, samples)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = augment()(image, label, samples)
+    torch.testing.assert_close(mixed[0], plain[0])
+    assert torch.equal(mixed[1], plain[1])
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_mirroring_is_a_flip_of_that_axis(axis):
     image, label, _ = batch(3, 1)

@@ -21,7 +21,7 @@ ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "WANDB_API_KEY"}
 def python(*arguments: object, cwd: Path = ROOT, **options) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=240, env=ENVIRONMENT, **options
+        command, cwd=cwd, capture_output=True, text=True, timeout=120, env=ENVIRONMENT, **options
     )
 
 
@@ -68,10 +68,21 @@ class TestErrorsComeAtOnce:
             (["split=random", "split.val_fraction=2"], ["between 0 and 1", "2"]),
             (["trainer.precision=half"], ["half", "bf16-mixed", "32-true"]),
             (["trainer.devices=2"], ["trainer=ddp"]),
+            (["trainer.accelerator=tpu9"], ["tpu9", "auto", "gpu"]),
+            (["trainer.strategy=null"], ["trainer.strategy", "ddp"]),
+            (["trainer.window_overlap=half"], ["trainer.window_overlap=half", "0.99"]),
+            (["trainer.epochs=true"], ["trainer.epochs=True", "whole number"]),
+            (["foreground_share=x"], ["foreground_share=x", "from 0 to 1"]),
+            (["plan.batch=two"], ["plan.batch=two"]),
+            (["plan.patch=8"], ["plan.patch=8", "z, y, x"]),
+            (["split=random", "split.val_fraction=x"], ["between 0 and 1"]),
+            (["split=kfold", "split.fold=a"], ["split.fold=a"]),
+            (["split.held_out=5"], ["5", "north"]),
+            (["data.structures=5"], ["data.structures", "{liver: 1}"]),
             (["trainer.epochs=0"], ["trainer.epochs=0"]),
             (["data.manifest=nowhere.csv"], ["nowhere.csv"]),
-            (["data.structures={box: 5}"], ["[9]", "box", "north-0"]),
-            (["plan.patch=[7,7,7]"], ["plan.patch", "[8, 8, 8]"]),
+            (["data.structures={box: 5}"], ["[9]", "[0, 5]", "north-"]),
+            (["plan.patch=[9,9,9]"], ["plan.patch", "[10, 10, 10]"]),
         ],
     )
     def test_message(self, arguments, words, cases):
@@ -112,6 +123,7 @@ class TestErrorsComeAtOnce:
             ("nan", ["NaN or infinite"]),
             ("missing", ["no such file"]),
             ("patient", ["both in"]),
+            ("channels", ["2 channel(s)"]),
         ],
     )
     def test_damaged_cases_are_named(self, damage, words, tmp_path):
@@ -133,6 +145,8 @@ class TestErrorsComeAtOnce:
             image.write_bytes(image.read_bytes()[:-2000])
         elif damage == "nan":
             save_nifti(image, np.where(read_image(image)[0] > 200, np.nan, 1).astype(np.float32))
+        elif damage == "channels":
+            save_nifti(image, np.concatenate([read_image(image)] * 2))
         elif damage == "missing":
             label.unlink()
         else:
@@ -181,7 +195,7 @@ def test_a_sweep(tmp_path, workplace):
     assert done.returncode == 0, done.stderr
     jobs = sorted(path.parent.name for path in tmp_path.glob("*/summary.json"))
     assert jobs == ["0", "1", "2", "3"]
-    assert len({(path / "rows.csv").read_text() for path in tmp_path.iterdir()}) == 4
+    assert len({path.read_text() for path in tmp_path.glob("*/rows.csv")}) == 4
 
 
 @pytest.mark.slow
@@ -226,10 +240,11 @@ def test_a_failing_rank_ends_the_run_with_its_message(tmp_path, workplace):
 
 
 @pytest.mark.slow
-def test_ctrl_c(tmp_path, workplace):
+@pytest.mark.parametrize("several", [(), ("trainer=ddp", "trainer.accelerator=cpu")])
+def test_ctrl_c(several, tmp_path, workplace):
     """A real interrupt: a loadable checkpoint, a line that names it, no traceback."""
     command = [
-        sys.executable, "train.py", *tiny(tmp_path, workplace), "trainer.epochs=500",
+        sys.executable, "train.py", *several, *tiny(tmp_path, workplace), "trainer.epochs=500",
     ]  # fmt: skip
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

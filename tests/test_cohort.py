@@ -55,6 +55,12 @@ class TestManifest:
         cohort = read_manifest(write_csv(tmp_path / "m.csv", HEADER, LINE, other))
         assert [case.label_values for case in cohort.cases] == [(1, 4), (2, 1)]
 
+    @pytest.mark.parametrize("wrong", [{"liver": 1.5}, {"liver": True}, 5, {"a": 2, "b": 2}])
+    def test_a_wrong_option_is_refused(self, tmp_path, wrong):
+        path = write_csv(tmp_path / "m.csv", HEADER, LINE)
+        with pytest.raises(InputError, match=r"data\.structures"):
+            read_manifest(path, structures=wrong)
+
     def test_several_channels(self, tmp_path):
         path = write_csv(
             tmp_path / "m.csv",
@@ -90,6 +96,10 @@ class TestManifest:
             ([HEADER, LINE.replace("dijon", " ")], "'site' is empty"),
             ([HEADER, LINE.replace("liver=1 kidney=4", "liver")], "should read like"),
             ([HEADER, LINE.replace("liver=1 kidney=4", "")], r"data\.structures"),
+            ([HEADER, LINE.replace("kidney=4", "kidney=1")], "each structure needs its own"),
+            ([HEADER, LINE.replace("kidney=4", "kidney=0")], "from 1 upwards"),
+            ([HEADER, LINE.replace("dijon", "a/b")], "may not hold '/'"),
+            ([HEADER, LINE.replace("dijon", "..")], "nor begin with"),
             (
                 [HEADER, LINE, LINE.replace("a,p1", "b,p2").replace("kidney", "spleen")],
                 "case 'b' has the structures",
@@ -139,6 +149,17 @@ class TestImages:
         assert read.shape == (3 if mode == "RGB" else 1, 1, 6, 7)
         np.testing.assert_array_equal(np.moveaxis(read[:, 0], 0, -1).reshape(shape), array)
 
+    def test_transparency_is_no_channel_and_pages_are_refused(self, tmp_path):
+        array = np.random.default_rng(0).integers(0, 200, (6, 7, 4)).astype(np.uint8)
+        Image.fromarray(array).save(tmp_path / "i.png")
+        assert read_geometry(tmp_path / "i.png").channels == 3
+        read = read_image(tmp_path / "i.png")[:, 0]
+        np.testing.assert_array_equal(read, array.transpose(2, 0, 1)[:3])
+        pages = [Image.fromarray(array[..., 0])] * 3
+        pages[0].save(tmp_path / "i.tif", save_all=True, append_images=pages[1:])
+        with pytest.raises(InputError, match="3 pages"):
+            read_geometry(tmp_path / "i.tif")
+
     def test_fractional_labels_are_refused(self, tmp_path):
         path = save_nifti(tmp_path / "l.nii.gz", np.full((2, 2, 2), 0.5, np.float32))
         with pytest.raises(InputError, match="whole numbers, found 0.5"):
@@ -177,6 +198,18 @@ class TestChecks:
         label = save_nifti(tmp_path / "l.nii.gz", np.zeros((8, 16, 16), np.uint8), affine)
         with pytest.raises(InputError, match="case 'odd'.*lie elsewhere"):
             check_headers(replace(case, label=label))
+
+    @pytest.mark.parametrize(("scale", "same"), [(1.005, True), (1.02, False)])
+    def test_affines_are_compared_where_they_matter(self, tmp_path, scale, same):
+        """At the far corner, 15 voxels away: 0.08 of a voxel is a rounding, 0.3 another grid."""
+        case = make_case(tmp_path, "odd")
+        affine = np.diag([scale, 1, 1, 1])
+        label = save_nifti(tmp_path / "l.nii.gz", np.zeros((8, 16, 16), np.uint8), affine)
+        if same:
+            check_headers(replace(case, label=label))
+        else:
+            with pytest.raises(InputError, match="lie elsewhere"):
+                check_headers(replace(case, label=label))
 
     def test_an_unknown_value(self, tmp_path):
         case = replace(make_case(tmp_path, "odd"), label_values=(5, 8))

@@ -61,16 +61,17 @@ def ones_unless(w, k):
 
 def reference_bce(z, y, w):
     k = z.shape[1]
-    p = 1 / (1 + np.exp(-z))
+    p, of_voxel = 1 / (1 + np.exp(-z)), ones_unless(w, k)[y]
     per_structure = [
-        -np.where(y == s, np.log(p[:, s]), np.log(1 - p[:, s])).mean() for s in range(k)
+        (of_voxel * -np.where(y == s, np.log(p[:, s]), np.log(1 - p[:, s]))).mean()
+        for s in range(k)
     ]
-    return float(np.mean(ones_unless(w, k) * per_structure))
+    return float(np.mean(per_structure))
 
 
 def reference_weighted_bce(z, y, w):
-    inverse = 1 / frequency(z.shape[1])
-    return reference_bce(z, y, inverse / inverse.mean() if w is None else w)
+    k = z.shape[1]
+    return reference_bce(z, y, 1 / (k * frequency(k)) if w is None else w)
 
 
 def reference_focal(z, y, w, gamma=2.0):
@@ -383,17 +384,52 @@ def test_batch_dice_is_the_dice_of_one_big_patch():
 
 def test_without_background_the_mean_is_over_the_foreground():
     logits, label = draw(3, (6, 7))
-    for loss in (BCE, Dice, Tversky):
+    for loss in (Dice, Tversky):
         foreground = float(loss(include_background=False)(logits, label))
         silenced = float(loss(weight=[0.0, 1.0, 1.0])(logits, label))
         assert foreground == pytest.approx(silenced * 3 / 2, rel=1e-5)
 
 
-def test_inverse_frequency_has_mean_one_and_survives_an_absent_structure():
-    weight = inverse_frequency((0.9, 0.09, 0.01))
-    assert np.mean(weight) == pytest.approx(1)
-    assert np.array(weight) * (0.9, 0.09, 0.01) == pytest.approx(weight[0] * 0.9)
-    assert inverse_frequency((0.9, 0.1, 0.0))[1:] == pytest.approx([27 / 19, 27 / 19])
+@pytest.mark.parametrize("loss", [BCE, CrossEntropy, Focal])
+def test_weight_zero_silences_the_voxels_of_that_structure(loss):
+    logits, label = draw(3, (6, 7))
+    slope = gradient(loss(weight=[1.0, 0.0, 2.0]), logits, label)
+    plain = gradient(loss(), logits, label)
+    for structure, factor in enumerate((1, 0, 2)):
+        here = (label == structure).expand_as(logits)
+        torch.testing.assert_close(slope[here], factor * plain[here])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_inverse_frequency_moves_the_minimum_of_bce_to_equal_probabilities(weighted):
+    """Logits that are the same everywhere, with structures in 24, 12 and 4 of 40 voxels.
+
+    With p the sigmoid of channel k, its loss is -f_k w_k log p - (sum_{j != k} f_j w_j) log(1 - p),
+    lowest at p = f_k w_k / sum_j f_j w_j: f_k for equal weights, 1 / K for w_j = 1 / (K f_j).
+    """
+    label = torch.tensor([0] * 24 + [1] * 12 + [2] * 4).view(1, 1, 5, 8)
+    share = [0.6, 0.3, 0.1]
+    loss = BCE(weight=inverse_frequency(share) if weighted else None)
+    logits = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([logits], max_iter=100, line_search_fn="strong_wolfe")
+
+    def step():
+        optimiser.zero_grad()
+        value = loss(logits.view(1, 3, 1, 1).expand(1, 3, 5, 8), label)
+        value.backward()
+        return value
+
+    optimiser.step(step)
+    expected = [1 / 3] * 3 if weighted else share
+    assert logits.sigmoid().tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_inverse_frequency_is_one_in_the_mean_over_voxels_and_survives_an_absent_structure():
+    assert inverse_frequency((0.9, 0.09, 0.01)) == pytest.approx((1 / 2.7, 1 / 0.27, 1 / 0.03))
+    # Two structures present, the third with the weight of the rarer one: 1 / (2 * 0.1).
+    assert inverse_frequency((0.9, 0.1, 0.0)) == pytest.approx((1 / 1.8, 5, 5))
+    for share in ((0.9, 0.09, 0.01), (0.9, 0.1, 0.0)):
+        assert np.dot(inverse_frequency(share), share) == pytest.approx(1)
     for wrong in ((0.5, 0.4), (1.5, -0.5), (math.nan, 1.0)):
         with pytest.raises(InputError, match="sum to 1"):
             inverse_frequency(wrong)

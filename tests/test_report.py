@@ -12,11 +12,15 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from segshift.report import learning_curves, print_site_table, site_strip, write_report
+from segshift.report import learning_curves, overlays, print_site_table, site_strip, write_report
+from segshift.report.figures import Slice
 from segshift.results import Row, read_rows, summarise, write_rows
+from segshift.results.names import file_name
 
 STRUCTURES = ("liver", "tumour")
-SITES = {"dijon": "in_domain", "toronto": "site-toronto", "bern": "site-bern+noise3"}
+DICE = {"metric": "dice", "higher_is_better": True}
+HD95 = {"metric": "hd95_mm", "higher_is_better": False}
+SITES = {"dijon": "in_domain", "toronto": "site-toronto", "bern": "site-bern"}
 EVIL = "<script>alert(1)</script>"
 
 
@@ -70,7 +74,7 @@ def fill(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = fill(tmp_path_factory.mktemp("run"))
-    assert write_report(folder, structures=STRUCTURES) == folder / "report.html"
+    assert write_report(folder, structures=STRUCTURES, **DICE) == folder / "report.html"
     return folder
 
 
@@ -108,7 +112,7 @@ def test_the_page_names_sites_settings_cost_and_every_failure(page: str) -> None
     for text in ("demo/1", "python train.py seed=7", "unet3d", "seed: 7", "time/train_s", "12.3"):
         assert text in page
     failures = page[page.index("<h2>Failures") :]
-    assert "2 of 23 structures have a Dice below 0.1" in failures
+    assert "2 of 23 structures have a dice below 0.1" in failures
     assert failures.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 2
     assert "worst site" in page[page.index("<b>bern</b>") : page.index("<b>toronto</b>")]
     assert page.count("worst site") == 2  # here and in the summary
@@ -121,7 +125,7 @@ def test_the_summary_shows_sets_worst_site_and_gap(page: str) -> None:
     # and at bern the last of four cases is 0 in place of 0.48.
     assert dict(cells) == {
         "in_domain": "0.830",
-        "site-bern+noise3": "0.420",
+        "site-bern": "0.420",
         "site-toronto": "0.540",
         "worst site": "0.420",
         "gap: lost outside": "0.350",
@@ -138,8 +142,8 @@ def test_overlays_show_best_median_and_worst_case(page: str) -> None:
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
     (toronto,) = [c for c in captions if c.startswith("site-toronto:")]
     assert toronto == (
-        "site-toronto: best: toronto-0, toronto, Dice 0.600; "
-        "median: toronto-1, toronto, Dice 0.560; worst: toronto-3, toronto, Dice 0.480."
+        "site-toronto: best: toronto-0, toronto, dice 0.600; "
+        "median: toronto-1, toronto, dice 0.560; worst: toronto-3, toronto, dice 0.480."
     )
 
 
@@ -148,7 +152,7 @@ def test_few_slices_are_shown_once_each(fresh: Path, kept: int, words: list[str]
     slices = sorted((fresh / "figures" / "slices" / "in_domain").iterdir())
     for path in slices[kept:]:
         path.unlink()
-    page = write_report(fresh, structures=STRUCTURES).read_text()
+    page = write_report(fresh, structures=STRUCTURES, **DICE).read_text()
     (caption,) = re.findall(r"<figcaption>in_domain: (.*?)</figcaption>", page)
     assert re.findall("best|median|worst", caption) == words
 
@@ -156,7 +160,7 @@ def test_few_slices_are_shown_once_each(fresh: Path, kept: int, words: list[str]
 def test_an_interrupted_run_has_a_report_that_says_what_is_left_out(fresh: Path) -> None:
     (fresh / "metrics.csv").unlink()
     shutil.rmtree(fresh / "figures")
-    page = write_report(fresh, structures=STRUCTURES).read_text()
+    page = write_report(fresh, structures=STRUCTURES, **DICE).read_text()
     assert [p.name for p in (fresh / "figures").iterdir()] == ["sites.png"]
     assert "no metrics.csv" in page
     for set_ in SITES.values():
@@ -172,7 +176,7 @@ def test_figures_change_with_the_data(run: Path, fresh: Path) -> None:
     with np.load(slices) as arrays:
         changed = {**arrays, "prediction": np.zeros_like(arrays["prediction"])}
     np.savez_compressed(slices, **changed)
-    write_report(fresh, structures=STRUCTURES)
+    write_report(fresh, structures=STRUCTURES, **DICE)
     changed_figures = {
         path.stem
         for path in (fresh / "figures").glob("*.png")
@@ -182,7 +186,7 @@ def test_figures_change_with_the_data(run: Path, fresh: Path) -> None:
     assert changed_figures == {
         "curves",
         "sites",
-        "overlays-site-bern+noise3",
+        "overlays-site-bern",
         "overlays-site-toronto",
     }
 
@@ -195,9 +199,20 @@ def test_a_case_in_two_sets_is_shown_with_the_dice_of_each(fresh: Path) -> None:
     pd.concat([table, noisy]).to_csv(fresh / "rows.csv", index=False, na_rep="nan")
     slices = fresh / "figures" / "slices"
     shutil.copytree(slices / "site-toronto", slices / "site-toronto+noise3")
-    page = write_report(fresh, structures=STRUCTURES).read_text()
-    assert "site-toronto: best: toronto-0, toronto, Dice 0.600" in page
-    assert "site-toronto+noise3: best: toronto-0, toronto, Dice 0.300" in page
+    page = write_report(fresh, structures=STRUCTURES, **DICE).read_text()
+    assert "site-toronto: best: toronto-0, toronto, dice 0.600" in page
+    assert "site-toronto+noise3: best: toronto-0, toronto, dice 0.300" in page
+    assert (fresh / "figures" / "overlays-site-toronto+noise3.png").is_file()
+
+
+def test_a_site_under_a_shift_is_not_the_worst(fresh: Path) -> None:
+    table = read_rows(fresh / "rows.csv")
+    noisy = table[table["set"] == "site-toronto"].assign(set="site-toronto+noise3", value=0.2)
+    rows = pd.concat([table, noisy])
+    rows.to_csv(fresh / "rows.csv", index=False, na_rep="nan")
+    page = write_report(fresh, structures=STRUCTURES, **DICE).read_text()
+    assert "worst site" in page[page.index("<b>bern</b>") : page.index("<b>toronto</b>")]
+    assert marked(printed(rows)) == ["bern"]
 
 
 def test_the_worst_site_is_that_of_the_mean_not_of_one_structure(fresh: Path) -> None:
@@ -205,8 +220,63 @@ def test_the_worst_site_is_that_of_the_mean_not_of_one_structure(fresh: Path) ->
     toronto = (table["site"] == "toronto") & (table["metric"] == "dice")
     table.loc[toronto, "value"] = table.loc[toronto, "structure"].map({"liver": 1.0, "tumour": 0.2})
     table.to_csv(fresh / "rows.csv", index=False, na_rep="nan")
-    page = write_report(fresh, structures=STRUCTURES).read_text()
+    page = write_report(fresh, structures=STRUCTURES, **DICE).read_text()
     assert "worst site" in page[page.index("<b>bern</b>") : page.index("<b>toronto</b>")]
+
+
+def without_pictures(page: str) -> str:
+    return re.sub(r"base64,[^\"]*", "", page)
+
+
+def test_a_run_without_dice_is_judged_by_its_own_metric(fresh: Path) -> None:
+    rows = read_rows(fresh / "rows.csv").query("metric == 'hd95_mm'")
+    rows.to_csv(fresh / "rows.csv", index=False, na_rep="nan")
+    (fresh / "metrics.csv").write_text("step,train/loss,val/hd95_mm\n5,2.0,\n9,,40.0\n")
+    page = without_pictures(write_report(fresh, structures=STRUCTURES, **HD95).read_text())
+    assert "dice" not in page.lower()
+    assert "Failures" not in page  # a distance has no value that says: not found
+    assert (
+        "site-toronto: best: toronto-0, toronto, hd95_mm 12.0; "
+        "median: toronto-1, toronto, hd95_mm 13.2; worst: toronto-3, toronto, hd95_mm 15.6."
+    ) in page
+    assert "validation hd95_mm." in page
+    assert "worst site" in page[page.index("<b>bern</b>") : page.index("<b>toronto</b>")]
+
+
+@pytest.mark.parametrize(("scale", "chosen"), [(100, DICE), (0.01, HD95)])
+def test_failures_are_listed_only_of_fractions_whose_higher_is_better(
+    fresh: Path, scale: float, chosen: dict
+) -> None:
+    table = read_rows(fresh / "rows.csv")
+    table["value"] *= scale
+    table.to_csv(fresh / "rows.csv", index=False, na_rep="nan")
+    assert "Failures" not in write_report(fresh, structures=STRUCTURES, **chosen).read_text()
+
+
+def test_a_set_name_that_is_no_file_name_has_its_pictures(fresh: Path) -> None:
+    table = read_rows(fresh / "rows.csv").replace({"set": {"site-toronto": "site-a/../b c"}})
+    table.to_csv(fresh / "rows.csv", index=False, na_rep="nan")
+    slices = fresh / "figures" / "slices"
+    (slices / "site-toronto").rename(slices / "site-a_.._b_c")
+    page = write_report(fresh, structures=STRUCTURES, **DICE).read_text()
+    assert "<figcaption>site-a/../b c: best: toronto-0" in page
+    assert (fresh / "figures" / "overlays-site-a_.._b_c.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("site-bern+noise3_v1.2", "site-bern+noise3_v1.2"),
+        ("Universit\u00e9", "Universit\u00e9"),
+        ("a/b\\c d:e\0f\n", "a_b_c_d_e_f_"),
+        ("", "_"),
+        (".", "_."),
+        ("..", "_.."),
+        ("../x", ".._x"),
+    ],
+)
+def test_a_file_name_stays_in_its_folder(name: str, expected: str) -> None:
+    assert file_name(name) == expected
 
 
 def notes(figure) -> list[str]:
@@ -217,28 +287,65 @@ def notes(figure) -> list[str]:
 def test_the_strip_says_mean_and_n_also_of_what_is_not_there(run: Path) -> None:
     rows = read_rows(run / "rows.csv")
     rows.loc[(rows["site"] == "bern") & (rows["structure"] == "tumour"), "value"] = math.nan
-    figure = site_strip(rows, structures=STRUCTURES)
+    figure = site_strip(rows, structures=STRUCTURES, metric="dice")
     assert notes(figure) == [
         *("dijon", "in_domain", "0.84  n 4", "0.82  n 3"),
-        *("bern", "site-bern+noise3", "0.42  n 4", "n 0"),
+        *("bern", "site-bern", "0.42  n 4", "n 0"),
         *("toronto", "site-toronto", "0.54  n 4", "0.54  n 4"),
     ]
     assert rendered(figure)
-    assert rendered(site_strip(rows[:0], structures=STRUCTURES))
+    assert rendered(site_strip(rows[:0], structures=STRUCTURES, metric="dice"))
 
 
 def test_curves_join_the_sparse_lines_of_the_log(run: Path) -> None:
-    loss, dice = learning_curves(pd.read_csv(run / "metrics.csv")).axes
+    loss, dice = learning_curves(pd.read_csv(run / "metrics.csv"), **DICE).axes
     np.testing.assert_allclose(loss.lines[0].get_xydata(), [[4, 1.5], [9, 1.0], [14, 0.8]])
     np.testing.assert_allclose(dice.lines[0].get_xydata(), [[9, 0.4], [19, 0.7]])
-    assert dice.get_title(loc="left") == "validation Dice, best 0.700 at step 19"
-    assert rendered(learning_curves(pd.DataFrame({"step": [1, 2], "train/loss": [2.0, 1.0]})))
+    assert dice.get_title(loc="left") == "validation dice, best 0.700 at step 19"
+    assert dice.get_ylim() == (0, 1.02)
+    without = pd.DataFrame({"step": [1, 2], "train/loss": [2.0, 1.0]})
+    assert rendered(learning_curves(without, **DICE))
 
 
-def printed(rows: pd.DataFrame, *, width: int = 100) -> list[str]:
+def test_the_best_of_a_distance_is_its_lowest_and_has_room_above_one() -> None:
+    log = pd.DataFrame({"step": [9, 19, 29], "val/hd95_mm": [30.0, 12.0, 14.0]})
+    _, curve = learning_curves(log, **HD95).axes
+    assert curve.get_title(loc="left") == "validation hd95_mm, best 12.0 at step 19"
+    np.testing.assert_allclose(curve.lines[1].get_xydata(), [[19, 12.0]])
+    assert curve.get_ylim()[1] > 30
+
+
+def test_the_strip_of_a_distance_shows_every_case(run: Path) -> None:
+    rows = read_rows(run / "rows.csv")
+    (fractions,) = site_strip(rows, structures=STRUCTURES, metric="dice").axes
+    assert fractions.get_xlim() == (-0.02, 1.02)
+    (distances,) = site_strip(rows, structures=STRUCTURES, metric="hd95_mm").axes
+    assert distances.get_xlim()[0] < 3  # 30 times 1 - 0.9, the best case
+    assert distances.get_xlim()[1] > 30
+    assert distances.get_xlabel().startswith("hd95_mm: ")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.int64])
+def test_class_maps_of_any_integer_are_outlined(dtype: type) -> None:
+    blank = np.zeros((6, 6), dtype=dtype)
+    one, other = blank.copy(), blank.copy()
+    one[2:4, 2:4] = 1
+    other[2:4, 2:4] = 7 if dtype == np.uint8 else 257  # no structure of ours, also not modulo 256
+    image = np.zeros((6, 6), dtype=np.float32)
+    for reference, prediction, outlines in ((one, one, 2), (one, other, 1), (blank, other, 0)):
+        shown = Slice("case", image, reference, prediction, (1.0, 1.0))
+        figure = overlays([shown], structures=STRUCTURES)
+        assert len(figure.axes[0].collections) == outlines
+
+
+def printed(rows: pd.DataFrame, *, width: int = 100, **chosen) -> list[str]:
     file = io.StringIO()
-    print_site_table(rows, console=Console(file=file, width=width))
+    print_site_table(rows, **(chosen or DICE), console=Console(file=file, width=width))
     return file.getvalue().splitlines()
+
+
+def marked(lines: list[str]) -> list[str]:
+    return [line.split()[1] for line in lines if line.rstrip().endswith("worst")]
 
 
 def test_the_console_table_has_one_line_per_site_and_marks_the_worst(run: Path) -> None:
@@ -247,7 +354,19 @@ def test_the_console_table_has_one_line_per_site_and_marks_the_worst(run: Path) 
     assert header.split() == ["set", "site", "liver", "tumour", "mean", "hd95_mm", "n"]
     (dijon,) = [line for line in lines if "dijon" in line]
     assert dijon.split() == ["in_domain", "dijon", "0.840", "0.820", "0.830", "5.1", "4"]
-    assert [line.split()[1] for line in lines if line.rstrip().endswith("worst")] == ["bern"]
+    assert marked(lines) == ["bern"]
+
+
+def test_the_console_table_of_a_distance_has_the_means_of_all_other_metrics(run: Path) -> None:
+    rows = read_rows(run / "rows.csv")
+    volumes = rows[rows["metric"] == "dice"].assign(metric="volume_ml", value=2.5)
+    lines = printed(pd.concat([rows, volumes]), **HD95)
+    assert lines[0].strip() == "hd95_mm per site"
+    (header,) = [line for line in lines if "liver" in line]
+    assert header.split() == ["set", "site", "liver", "tumour", "mean", "dice", "volume_ml", "n"]
+    (dijon,) = [line for line in lines if "dijon" in line]
+    assert dijon.split() == ["in_domain", "dijon", "4.8", "5.4", "5.1", "0.830", "2.500", "4"]
+    assert marked(lines) == ["bern"]
 
 
 def test_the_console_never_cuts_a_name_and_reads_no_markup_in_it(run: Path) -> None:

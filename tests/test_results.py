@@ -161,7 +161,8 @@ def test_summary_by_hand() -> None:
         "test/site-C/liver/dice": 0.8,
         "test/site-C/dice": 0.8,
         "test/worst_site/dice": 0.35,
-        "test/gap/dice": 0.6 - (0.35 + 0.8) / 2,
+        # B lost 0.2 on the liver and 0.3 on the tumour, C (which has no tumour) nothing.
+        "test/gap/dice": ((0.2 + 0.3) / 2 + 0.0) / 2,
         "test/in_domain/liver/hd95_mm": 3.0,
         "test/in_domain/hd95_mm": 3.0,
         "test/site-B/liver/hd95_mm": 9.0,
@@ -185,6 +186,17 @@ def test_the_worst_site_is_found_inside_a_set_of_several_sites() -> None:
     summary = summarise(frame(rows), BETTER)
     assert summary["test/worst_site/dice"] == pytest.approx(0.1)
     assert summary["test/outside/dice"] == pytest.approx(0.7)
+
+
+def test_shifted_sets_count_neither_for_the_gap_nor_for_the_worst_site() -> None:
+    noisy = [
+        row(f"{set_}+noise3", site, "n", "liver", "dice", 0.01)
+        for set_, site in (("in_domain", "A"), ("site-B", "B"))
+    ]
+    plain, with_noise = summarise(frame(ROWS), BETTER), summarise(frame([*ROWS, *noisy]), BETTER)
+    for key in ("test/gap/dice", "test/worst_site/dice"):
+        assert with_noise[key] == plain[key]
+    assert with_noise["test/in_domain+noise3/dice"] == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("wanted", [{"in_domain"}, {"site-B", "site-C"}])

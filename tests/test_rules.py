@@ -31,7 +31,7 @@ def test_these_rooms_start_without_torch(room):
 def test_every_file_is_one_idea(path):
     text = path.read_text()
     assert text.startswith('"""')
-    assert len(text.splitlines()) <= 320
+    assert len(text.splitlines()) <= 300
     assert path.name != "utils.py"
     assert text.isascii()
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -109,18 +110,17 @@ class TestWhatARunLeavesBehind:
         again = shared.set_index(["set", "case", "structure", "metric"])["value"]
         np.testing.assert_array_equal(first.loc[again.index, "value"], again)
 
-    def test_a_cohort_that_was_all_learned_from_is_refused(self, folder, phantom, tmp_path):
-        config = composed(
-            "data=phantom", *phantom, f"checkpoint={folder}", "data.cohort.sites={alpha: "
-            "${data.alpha}}", "+data.alpha=" + "{}", job="evaluate",
-        )  # fmt: skip
-        config.data.cohort.sites = {"alpha": dict(composed(*phantom).data.cohort.sites.alpha)}
+    def test_a_cohort_that_was_all_learned_from_is_refused(self, folder, phantom):
+        config = composed("data=phantom", *phantom, f"checkpoint={folder}", job="evaluate")
         loaded = build.load(folder)
-        cohort = build.cohort_of(build.resolved(config))
-        cases = tuple(c for c in cohort.cases if c.patient in loaded.patients)
-        only = build.replace(cohort, cases=cases)
+        cohort = build.cohort_of(config)
+        seen = tuple(case for case in cohort.cases if case.patient in loaded.patients)
         with pytest.raises(InputError, match="trained or chosen on"):
-            build.unseen_sets(build.resolved(config), only, loaded)
+            build.unseen_sets(config, replace(cohort, cases=seen), loaded)
+
+    def test_a_folder_is_not_used_twice(self, folder, phantom):
+        with pytest.raises(InputError, match="holds another run"):
+            trained(folder, *phantom)
 
 
 def test_same_seed_same_weights_and_another_seed_others(phantom, tmp_path):
@@ -159,7 +159,8 @@ def test_2d_images(tmp_path):
     folder = trained(
         tmp_path / "run", "model=unet2d", "split=random", "data=manifest",
         f"data.manifest={tmp_path / 'm.csv'}",
-        f"store={tmp_path / 'store'}", "trainer.epochs=2", "trainer.steps_per_epoch=150",
+        f"store={tmp_path / 'store'}", "plan.batch=2", "trainer.epochs=2",
+        "trainer.steps_per_epoch=150",
         "model.filters=[8,16,16,16,16]", "augment=none",
     )  # fmt: skip
     assert json.loads((folder / "plan.json").read_text())["channels"] == 3
@@ -195,6 +196,46 @@ def test_a_loss_that_turns_nan_stops_the_run_and_names_the_last_good_checkpoint(
     content = torch.load(last, weights_only=True)
     assert content["global_step"] == 10  # the end of the epoch before
     assert all(v.isfinite().all() for v in content["state_dict"].values())
+
+
+def test_weights_that_turn_nan_stop_the_run_before_they_are_saved(phantom, tmp_path, monkeypatch):
+    """An infinite gradient ruins the weights of a step whose loss was finite."""
+    from segshift.module import SegmentationModule
+
+    def ruined(self):
+        with torch.no_grad():
+            next(self.network.parameters()).fill_(math.nan)
+        sound(self)
+
+    sound = SegmentationModule.on_validation_start
+    monkeypatch.setattr(SegmentationModule, "on_validation_start", ruined)
+    with pytest.raises(TrainingDivergedError):
+        trained(tmp_path, *phantom)
+    content = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["global_step"] == 0
+    assert all(v.isfinite().all() for v in content["state_dict"].values())
+
+
+def test_the_last_checkpoint_is_the_last_even_when_validation_gets_worse(
+    phantom, tmp_path, monkeypatch
+):
+    from segshift import module
+
+    falling = iter([0.9, 0.5, 0.4, 0.3, 0.2, 0.1])
+    monkeypatch.setattr(module, "mean_of_structure_means", lambda *_: next(falling))
+    trained(tmp_path, *phantom, "trainer.epochs=3")
+    for name, step in (("best", 1), ("last", 3)):
+        content = torch.load(tmp_path / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert content["global_step"] == step
+
+
+def test_a_task_without_dice_is_reported_too(phantom, tmp_path):
+    """Nothing behind the task may know a metric's name."""
+    folder = trained(
+        tmp_path, *phantom, "task.metrics=[{_target_: segshift.metrics.HausdorffDistance95}]"
+    )
+    assert (folder / "report.html").is_file()
+    assert "val/hd95_mm" in json.loads((folder / "summary.json").read_text())
 
 
 def test_ctrl_c_leaves_a_loadable_checkpoint(phantom, tmp_path, monkeypatch, capsys):

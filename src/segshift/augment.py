@@ -68,8 +68,10 @@ class Augment:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """New image (B, C, *patch) and label (B, 1, *patch) for the sample numbers (B,)."""
         drawn = self.draw(samples.tolist(), dimensions=image.ndim - 2)
-        image, label = moved(image, label, drawn, self.spacing_mm)
-        return intensities(image, drawn), label
+        # In bfloat16 a coordinate would be off by half a voxel in a patch of 256.
+        with torch.autocast(image.device.type, enabled=False):
+            image, label = moved(image, label, drawn, self.spacing_mm)
+            return intensities(image, drawn), label
 
     def draw(self, samples: Sequence[int], *, dimensions: int) -> Drawn:
         """Draw everything for these sample numbers; equal numbers give equal parameters."""

@@ -5,22 +5,41 @@ YAML (`spacing_mm: ???`); the field of that name is filled in here, unless the u
 torch and Lightning are imported only where a network is built: errors come before them, at once.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate as hydra_instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from segshift.cohort import Cohort
-from segshift.environment import check_precision
+from segshift.cohort import Case, Cohort
+from segshift.cohort.checks import check_headers
+from segshift.environment import check_accelerator, check_precision
 from segshift.errors import InputError
-from segshift.plan import Plan, make_plan, plan_from_dict
+from segshift.plan import Plan, check_channels, make_plan, plan_from_dict
 from segshift.splits import EvaluationSet, Split, evaluation_sets
 
 if TYPE_CHECKING:
     from segshift.module import SegmentationModule
+
+
+NUMBERS: dict[str, tuple[type, float, float]] = {  # kind, lowest, highest
+    "seed": (int, 0, math.inf),
+    "foreground_share": (float, 0, 1),
+    "view.dimensions": (int, 2, 3),
+    "view.context": (int, 0, math.inf),
+    "plan.batch": (int, 1, math.inf),
+    "plan.patch_voxels": (int, 1, math.inf),
+    "trainer.devices": (int, 1, math.inf),
+    "trainer.epochs": (int, 1, math.inf),
+    "trainer.steps_per_epoch": (int, 1, math.inf),
+    "trainer.gradient_clip": (float, 0, math.inf),
+    "trainer.window_overlap": (float, 0, 0.99),
+    "trainer.workers": (int, 0, math.inf),
+}
+DERIVED = ("plan.batch",)  # may be null
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +59,31 @@ def conf_folder() -> Path:
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "conf"
 
 
-def experiment(config: DictConfig) -> Experiment:
-    """Read the cohort, split it, plan from the training cases. Raises InputError at once."""
+def experiment(config: DictConfig, *, plan: Plan | None = None) -> Experiment:
+    """Read the cohort, split it, check all headers, plan from the training cases.
+
+    With `plan`, the processes of a distributed run share the one that the first process made.
+    Raises InputError.
+    """
     config = resolved(config)
-    check_trainer(config.trainer)
+    check_options(config)
     cohort = cohort_of(config)
     split: Split = instantiate(config.split)(cohort)
-    plan = make_plan(
+    plan = plan or make_plan(
         split.train,
         structures=cohort.structures,
         dimensions=config.view.dimensions,
         context=config.view.context,
         **{str(key): value for key, value in config.plan.items()},
     )
+    check_cases((*split.val, *(c for cases in split.tests.values() for c in cases)), plan)
     return Experiment(config, cohort, split, evaluation_sets(split.tests, _shifts(config)), plan)
+
+
+def check_cases(cases: Iterable[Case], plan: Plan) -> None:
+    """Raises InputError for a case whose headers are wrong or whose channels are not the plan's."""
+    cases = list(cases)
+    check_channels(cases, [check_headers(case) for case in cases], plan.channels)
 
 
 def cohort_of(config: DictConfig) -> Cohort:
@@ -70,6 +100,7 @@ def unseen_sets(config: DictConfig, cohort: Cohort, run: "LoadedRun") -> tuple[E
         raise InputError(
             f"all {len(cases)} cases are of patients that this model was trained or chosen on"
         )
+    check_cases(unseen, run.plan)
     if len(unseen) < len(cases):
         print(f"left out {len(cases) - len(unseen)} cases of patients that the model has seen")
     sites = sorted({case.site for case in unseen})
@@ -79,7 +110,7 @@ def unseen_sets(config: DictConfig, cohort: Cohort, run: "LoadedRun") -> tuple[E
 
 def resolved(config: DictConfig) -> DictConfig:
     """A copy without interpolations. Raises InputError for what only the user can give."""
-    for key in OmegaConf.missing_keys(config):
+    for key in _missing(OmegaConf.to_container(config)):
         if key.split(".")[0] in ("data", "checkpoint"):
             raise InputError(f"{key} is required: add {key}=... to the command")
     copy = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
@@ -87,16 +118,32 @@ def resolved(config: DictConfig) -> DictConfig:
     return copy
 
 
-def check_trainer(trainer: DictConfig) -> None:
-    """Refuse what Lightning would only refuse after seconds of imports."""
-    for key in ("epochs", "steps_per_epoch", "devices"):
-        if not isinstance(trainer[key], int) or trainer[key] < 1:
-            raise InputError(f"trainer.{key}={trainer[key]}: a whole number from 1")
+def check_options(config: DictConfig) -> None:
+    """Refuse what would only fail after seconds of imports, or not at all."""
+    for key, (kind, low, high) in NUMBERS.items():
+        value = OmegaConf.select(config, key)
+        if value is None and key in DERIVED:
+            continue
+        allowed = (int, float) if kind is float else (int,)
+        fits = type(value) in allowed and low <= value <= high
+        if not fits:
+            raise InputError(
+                f"{key}={value}: {'a whole number' if kind is int else 'a number'} from {low:g}"
+                + (f" to {high:g}" if high < math.inf else "")
+            )
+    for key in ("plan.patch", "plan.spacing_mm"):
+        values = OmegaConf.select(config, key)
+        if values is not None and not (
+            isinstance(values, ListConfig) and all(type(v) in (int, float) for v in values)
+        ):
+            raise InputError(f"{key}={values}: a list of numbers in the order z, y, x, or null")
+    trainer = config.trainer
     check_precision(trainer.precision)
-    if trainer.devices > 1 and "ddp" not in trainer.strategy:
+    check_accelerator(trainer.accelerator)
+    if trainer.strategy not in ("auto", "ddp"):
+        raise InputError(f"trainer.strategy={trainer.strategy}: auto or ddp")
+    if trainer.devices > 1 and trainer.strategy != "ddp":
         raise InputError(f"trainer.devices={trainer.devices} needs trainer=ddp")
-    if not 0 <= trainer.window_overlap < 1:
-        raise InputError(f"trainer.window_overlap={trainer.window_overlap}: from 0 to below 1")
 
 
 def module_of(config: DictConfig, plan: Plan, *, precision: str) -> "SegmentationModule":
@@ -144,12 +191,16 @@ class LoadedRun:
     patients: frozenset[str]  # trained or chosen on: never to be judged on
 
 
-def load(checkpoint: str | Path) -> LoadedRun:
+def load(checkpoint: str | Path, *, precision: str = "32-true") -> LoadedRun:
     """Load a run's folder (its best checkpoint) or a `.ckpt`; needs none of the YAML files."""
     import torch
 
     path = Path(checkpoint)
-    path = path / "checkpoints" / "best.ckpt" if path.is_dir() else path
+    if path.is_dir():
+        path = path / "checkpoints" / "best.ckpt"
+        last = path.with_name("last.ckpt")
+        if not path.is_file() and last.is_file():
+            raise InputError(f"{checkpoint} was stopped before its first validation; take {last}")
     if not path.is_file():
         raise InputError(f"there is no checkpoint at {path}")
     try:
@@ -158,7 +209,7 @@ def load(checkpoint: str | Path) -> LoadedRun:
     except Exception as error:  # torch raises a dozen kinds for a broken or foreign file
         raise InputError(f"{path} is not a checkpoint of segshift: {error}") from error
     config, plan = OmegaConf.create(described["config"]), plan_from_dict(described["plan"])
-    module = module_of(config, plan, precision="32-true")
+    module = module_of(config, plan, precision=precision)
     module.load_state_dict(content["state_dict"])
     patients = frozenset(p for side in described["patients"].values() for p in side)
     return LoadedRun(config, plan, module, patients)
@@ -182,6 +233,15 @@ def with_structures(cohort: Cohort, structures: tuple[str, ...]) -> Cohort:
 def instantiate(node: DictConfig) -> Any:  # noqa: ANN401
     """Make what `_target_` names, of plain lists, dicts and objects instead of config nodes."""
     return hydra_instantiate(node, _convert_="all")
+
+
+def _missing(node: Any, key: str = "") -> Iterator[str]:  # noqa: ANN401
+    """Keys that are `???`; OmegaConf's own search trips over interpolations to them."""
+    if node == "???":
+        yield key
+    children = node.items() if isinstance(node, dict) else ()
+    for name, child in children:
+        yield from _missing(child, f"{key}.{name}" if key else str(name))
 
 
 def _shifts(config: DictConfig) -> list[Any]:

@@ -1,9 +1,5 @@
-"""What is written while a run goes on: rows, slices for the report, checkpoints, lines, loggers."""
+"""What is written while a run goes on: rows, slices, checkpoints, a line an epoch."""
 
-import json
-import os
-import resource
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,13 +7,12 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from torch.nn import functional
 
 from segshift.module import gathered
-from segshift.results import Row, append_rows, read_rows, write_rows
+from segshift.results import Row, append_rows, write_rows
+from segshift.results.names import file_name
 
 
 class WriteRows(Callback):
@@ -31,12 +26,14 @@ class WriteRows(Callback):
         self,
         trainer: L.Trainer,
         pl_module: L.LightningModule,
-        outputs: Mapping[str, Any],
+        outputs: Mapping[str, Any] | None,
         batch: Mapping[str, Any],
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Append one case."""
+        if outputs is None:
+            return
         who = (batch["case"], batch["patient"], batch["site"])
         new = [Row(self.run, self.sets[dataloader_idx], *who, *s) for s in outputs["scores"]]
         append_rows(self._path(trainer.global_rank), new)
@@ -64,25 +61,29 @@ class WriteSlices(Callback):
         self,
         trainer: L.Trainer,
         pl_module: L.LightningModule,
-        outputs: Mapping[str, Any],
+        outputs: Mapping[str, Any] | None,
         batch: Mapping[str, Any],
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         """Save image, reference and prediction of that slice (H, W) as an npz of a few kB."""
+        if outputs is None:
+            return
         reference, prediction = batch["label"][0].cpu().numpy(), outputs["prediction"]
         z = int(np.argmax(((reference > 0) | (prediction > 0)).sum(axis=(1, 2))))
         image = batch["image"][:1]
         plane = image[:, min(z * image.shape[1] // len(reference), image.shape[1] - 1)].float()
         plane = functional.interpolate(plane[None], size=reference.shape[1:], mode="bilinear")
-        folder = self.folder / "figures" / "slices" / self.sets[dataloader_idx]
+        folder = self.folder / "figures" / "slices" / file_name(self.sets[dataloader_idx])
         folder.mkdir(parents=True, exist_ok=True)
+        # Rows of a volume run towards the patient's front, which belongs at the top of a picture.
+        up = slice(None, None, -1) if len(reference) > 1 else slice(None)
         np.savez_compressed(
             folder / f"{file_name(batch['case'])}.npz",
             case=batch["case"],
-            image=plane[0, 0].cpu().numpy(),
-            reference=reference[z].astype(np.uint8),
-            prediction=prediction[z].astype(np.uint8),
+            image=plane[0, 0].cpu().numpy()[up],
+            reference=reference[z][up].astype(np.int32),
+            prediction=prediction[z][up].astype(np.int32),
             spacing_mm=np.array(batch["spacing"][1:]),
         )
 
@@ -102,7 +103,7 @@ class Checkpoints(ModelCheckpoint):
             filename="best",
             monitor=monitor,
             mode="max" if higher_is_better else "min",
-            save_last=True,
+            save_last=False,  # Lightning's `last` is the last *improvement*; see below
             enable_version_counter=False,
         )
         self.folder, self.description = folder, description
@@ -117,12 +118,21 @@ class Checkpoints(ModelCheckpoint):
         super().on_train_start(trainer, pl_module)
         trainer.save_checkpoint(self.last)
 
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The newest epoch, whether it was better or not."""
+        super().on_train_epoch_end(trainer, pl_module)
+        trainer.save_checkpoint(self.last)
+
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
         """Ctrl-C keeps the weights of this moment; after any other end the last good ones stay."""
-        if isinstance(exception, KeyboardInterrupt) and trainer.state.fn == "fit":
-            trainer.save_checkpoint(self.last)
+        weights = [p.detach() for p in pl_module.parameters()]
+        good = all(bool(weight.isfinite().all()) for weight in weights)
+        if isinstance(exception, KeyboardInterrupt) and trainer.state.fn == "fit" and good:
+            # Not trainer.save_checkpoint: its barrier would wait for ranks stopped elsewhere.
+            content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+            trainer.strategy.save_checkpoint(content, self.last)
         if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
             print(f"\nstopped at step {trainer.global_step}; weights so far: {self.last}")
 
@@ -171,71 +181,3 @@ class Timer(Callback):
         """Stop it."""
         name = {"fit": "train", "test": "test"}[stage]
         self.seconds[f"time/{name}_s"] = time.monotonic() - self._start
-
-
-def loggers(
-    folder: Path, *, run: str, project: str, wandb: bool, config: Mapping[str, Any]
-) -> list[Logger]:
-    """Learning curves as `metrics.csv`, and Weights & Biases if wanted."""
-    curves = CSVLogger(folder, name="", version="", flush_logs_every_n_steps=50)
-    return [curves, _wandb(folder, run, project, config)] if wandb else [curves]
-
-
-def upload(loggers: Sequence[Logger], folder: Path) -> None:
-    """Log rows, summary and pictures to Weights & Biases, end its run and say where it is."""
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            import wandb
-
-            run = logger.experiment
-            rows, summary = folder / "rows.csv", folder / "summary.json"
-            run.log({"rows": wandb.Table(dataframe=read_rows(rows))})
-            run.log(
-                {p.stem: wandb.Image(str(p)) for p in sorted((folder / "figures").glob("*.png"))}
-            )
-            run.summary.update(json.loads(summary.read_text()))
-            place = Path(run.dir).parent
-            run.finish()
-            print(
-                f"W&B:      offline, because WANDB_API_KEY is not set; upload: wandb sync {place}"
-                if run.settings._offline
-                else f"W&B:      {run.url}"
-            )
-
-
-def _wandb(folder: Path, run: str, project: str, config: Mapping[str, Any]) -> WandbLogger:
-    import wandb  # half a second, so only if it is used
-
-    def started(*, offline: bool) -> WandbLogger:
-        logger = WandbLogger(
-            name=run,
-            project=project,
-            save_dir=folder,
-            offline=offline,
-            config=dict(config),
-            settings=wandb.Settings(silent=True, console="off"),
-        )
-        _ = logger.experiment  # connects now, where a failure costs no trained step
-        return logger
-
-    if "WANDB_API_KEY" not in os.environ:
-        return started(offline=True)
-    try:
-        return started(offline=False)
-    except wandb.Error as error:
-        print(f"W&B:      not reachable ({error}), so this run is logged offline")
-        return started(offline=True)
-
-
-def file_name(case: str) -> str:
-    """A case id as a file name: ids may hold slashes."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in case)
-
-
-def peak_memory_gb(accelerator: str) -> dict[str, float]:
-    """Peak memory of this process, and of the GPU where there is one."""
-    unit = 1e9 if sys.platform == "darwin" else 1e6  # bytes on macOS, kB on Linux
-    result = {"memory/peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}
-    if accelerator == "cuda":
-        result["memory/peak_gpu_gb"] = torch.cuda.max_memory_allocated() / 1e9
-    return result

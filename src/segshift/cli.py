@@ -5,8 +5,10 @@ Nothing here imports torch: `--help` and a wrong option are answered at once.
 
 import argparse
 import os
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,21 +52,29 @@ def _hydra(job: str) -> None:
         from segshift import run
 
         hydra_config = HydraConfig.get()
-        {"train": run.train, "evaluate": run.evaluate}[job](
-            config,
-            Path(hydra_config.runtime.output_dir),
-            command=" ".join([f"python {job}.py", *hydra_config.overrides.task]),
-            choices={
-                key: value
-                for key, value in hydra_config.runtime.choices.items()
-                if "/" not in key and value
-            },
-        )
+        with _telling(verbose=verbose):  # also here, before Hydra adds a line of its own
+            {"train": run.train, "evaluate": run.evaluate}[job](
+                config,
+                Path(hydra_config.runtime.output_dir),
+                command=shlex.join(["python", f"{job}.py", *hydra_config.overrides.task]),
+                choices={
+                    group: choice
+                    for group, choice in hydra_config.runtime.choices.items()
+                    if "/" not in group and choice
+                },
+            )
 
-    try:
+    with _telling(verbose=verbose):
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)(task)()
+
+
+@contextmanager
+def _telling(*, verbose: bool) -> Iterator[None]:
+    """End with a message for what a user can mend, with a traceback for what only we can."""
+    try:
+        yield
     except KeyboardInterrupt:
-        sys.exit("stopped before training began")
+        sys.exit("stopped")
     except Exception as error:
         message = _message(error)
         if verbose or message is None:
@@ -75,7 +85,7 @@ def _hydra(job: str) -> None:
 def _message(error: BaseException) -> str | None:
     """What a user needs to read, or None if this is a bug that needs its traceback."""
     from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
     chain: list[BaseException] = []
     link: BaseException | None = error
@@ -86,7 +96,7 @@ def _message(error: BaseException) -> str | None:
         if isinstance(link, InputError | TrainingDivergedError):
             return str(link)
     for link in chain:
-        if isinstance(link, OmegaConfBaseException) and link.parent_node is not None and link.key:
+        if isinstance(link, ConfigKeyError | ConfigAttributeError) and link.parent_node is not None:
             known = [str(key) for key in link.parent_node if key != link.key]
             return f"there is no option {link.full_key!r}; known there are: {', '.join(known)}"
     if isinstance(error, HydraException | OmegaConfBaseException):

@@ -4,10 +4,10 @@ import ctypes
 import hashlib
 import os
 import platform
+import resource
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
@@ -15,6 +15,7 @@ from segshift.cohort import Cohort
 from segshift.errors import InputError
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 RECORDED = ("segshift", "torch", "lightning", "monai", "hydra-core", "numpy", "wandb")
 
 
@@ -27,6 +28,12 @@ def check_precision(name: str) -> None:
     """Raises InputError that lists the known precisions."""
     if name not in PRECISIONS:
         raise InputError(f"trainer.precision={name}: known are {', '.join(PRECISIONS)}")
+
+
+def check_accelerator(name: str) -> None:
+    """Raises InputError that lists the known accelerators."""
+    if name not in ACCELERATORS:
+        raise InputError(f"trainer.accelerator={name}: known are {', '.join(ACCELERATORS)}")
 
 
 def check_devices(accelerator: str, devices: int) -> None:
@@ -55,6 +62,7 @@ def precision(name: str, accelerator: str) -> str:
     elif cuda:
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
         chosen, why = ("bf16-mixed" if fast else "16-mixed"), torch.cuda.get_device_name()
+    # Private in torch 2.8 to 2.13, but the only ones who know; without them float32 is right.
     elif torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
         chosen, why = "bf16-mixed", "this processor computes in bfloat16"
     else:
@@ -63,6 +71,17 @@ def precision(name: str, accelerator: str) -> str:
         layout = "" if chosen == "32-true" else ", channels-last"
         print(f"precision: {chosen}{layout} ({why})")
     return chosen
+
+
+def peak_memory_gb(device: str) -> dict[str, float]:
+    """Peak memory of this process, and of its GPU if `device` is `cuda`."""
+    unit = 1e9 if sys.platform == "darwin" else 1e6  # bytes on macOS, kB on Linux
+    result = {"memory/peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit}
+    if device == "cuda":
+        import torch
+
+        result["memory/peak_gpu_gb"] = torch.cuda.max_memory_allocated() / 1e9
+    return result
 
 
 def keep_freed_memory() -> None:
@@ -83,14 +102,30 @@ def record(cohort: Cohort, *, command: str, choices: Mapping[str, str]) -> dict[
     return {
         "command": command,
         "choices": dict(choices),
-        "cohort_sha256": hashlib.sha256(repr(asdict(cohort)).encode()).hexdigest(),
+        "cohort_sha256": _cohort_hash(cohort),
         "git_commit": _git_commit(),
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
         "cpus": os.cpu_count(),
+        "gpu": _gpu(),
         "packages": {name: metadata.version(name) for name in RECORDED},
     }
+
+
+def _cohort_hash(cohort: Cohort) -> str:
+    """Of what the manifest says, wherever its folder lies."""
+    lines = [
+        (c.id, c.patient, c.site, [i.name for i in c.images], c.label_values, dict(c.tags))
+        for c in cohort.cases
+    ]
+    return hashlib.sha256(repr((cohort.structures, lines)).encode()).hexdigest()
+
+
+def _gpu() -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def _git_commit() -> str | None:

@@ -80,8 +80,10 @@ class SegmentationModule(L.LightningModule):
                 "optim.optimizer.lr, or set trainer.precision=32-true to rule out overflow"
             )
 
-    def on_train_epoch_end(self) -> None:
-        """No checkpoint of an epoch is written before its losses were looked at."""
+    def on_validation_start(self) -> None:
+        """No checkpoint of an epoch is written before its losses and weights were looked at."""
+        for parameter in self.network.parameters():
+            self._finite = self._finite.to(parameter.device) & parameter.isfinite().all()
         self.check_finite()
 
     def predict(self, item: Mapping[str, Any]) -> np.ndarray:
@@ -105,7 +107,8 @@ class SegmentationModule(L.LightningModule):
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Score one whole validation case."""
-        self._validated += self.scores(batch, self.predict(batch))
+        if batch["counted"]:
+            self._validated += self.scores(batch, self.predict(batch))
 
     def on_validation_epoch_end(self) -> None:
         """Log means over all ranks' cases, structures first, as every table does."""
@@ -117,19 +120,21 @@ class SegmentationModule(L.LightningModule):
 
     def test_step(
         self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any] | None:
         """Prediction and scores of one whole case; callbacks write them down."""
+        if not batch["counted"]:
+            return None
         prediction = self.predict(batch)
         return {"prediction": prediction, "scores": self.scores(batch, prediction)}
 
 
 def mean_of_structure_means(scores: Iterable[Score], metric: str) -> float:
-    """The tables' mean, of one metric's defined scores; 0.0 if not one is defined."""
+    """The tables' mean, of one metric's defined scores; NaN if not one is defined."""
     values = defaultdict(list)
     for score in scores:
         if score.metric == metric and not math.isnan(score.value):
             values[score.structure].append(score.value)
-    return float(np.mean([np.mean(v) for v in values.values()])) if values else 0.0
+    return float(np.mean([np.mean(v) for v in values.values()])) if values else math.nan
 
 
 def gathered(value: Any) -> list[Any]:  # noqa: ANN401

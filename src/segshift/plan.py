@@ -56,18 +56,20 @@ def make_plan(
     structures: Sequence[str],
     dimensions: int,
     context: int,
-    batch: int,
     patch_voxels: int,
+    batch: int | None = None,
     patch: Sequence[int] | None = None,
     spacing_mm: Sequence[float] | None = None,
 ) -> Plan:
-    """Plan from the training cases' headers and labels; `patch` and `spacing_mm` override.
+    """Plan from the training cases' headers and labels; what is given overrides what is derived.
 
+    A derived patch has at most `patch_voxels`; a derived batch fills them, with at least 2 patches.
     Raises InputError for 2D images under a 3D view and for a patch that the pooling cannot halve.
     """
-    _check_view(dimensions, context, batch)
+    _check_view(dimensions, context)
     headers = [check_headers(case) for case in cases]
-    channels = _same_channels(cases, headers)
+    channels = headers[0].channels
+    check_channels(cases, headers, channels)
     target = tuple(spacing_mm) if spacing_mm else _target_spacing(headers)
     if len(target) != 3 or min(target) <= 0:
         raise InputError(f"plan.spacing_mm={list(target)}: three positive numbers (z, y, x)")
@@ -79,18 +81,16 @@ def make_plan(
             "take model=unet2d or model=unet25d"
         )
     spacing = np.array(target[3 - dimensions :])
-    size = np.array(patch) if patch else _shrunk(np.ceil(median).astype(int), patch_voxels)
+    size = np.array(patch) if patch else _fitting(np.ceil(median), spacing, patch_voxels)
     if len(size) != dimensions or min(size) < 1:
         raise InputError(f"plan.patch={list(size)}: the view needs {dimensions} positive edges")
-    strides, kernels = topology(tuple(int(n) for n in size), tuple(spacing.tolist()))
-    divisor = np.prod(strides, axis=0)
-    padded = -(-size // divisor) * divisor
+    padded = _padded(size, spacing)
     if patch and not np.array_equal(padded, size):
         raise InputError(
-            f"plan.patch={size.tolist()} cannot be halved as often as the network pools "
-            f"(every edge a multiple of {divisor.tolist()}); the next fitting patch is "
-            f"{padded.tolist()}"
+            f"plan.patch={size.tolist()} cannot be halved as often as the network pools; the next "
+            f"fitting patch is {padded.tolist()}"
         )
+    strides, kernels = topology(tuple(int(n) for n in size), tuple(spacing.tolist()))
     return Plan(
         channels=channels,
         structures=tuple(structures),
@@ -98,7 +98,7 @@ def make_plan(
         view=View(tuple(padded.tolist()), context),
         strides=strides,
         kernels=kernels,
-        batch=batch,
+        batch=batch or max(2, patch_voxels // int(padded.prod())),
         structure_frequency=_structure_frequency(cases, len(structures)),
     )
 
@@ -143,23 +143,21 @@ def resampled_shape(
     )
 
 
-def _check_view(dimensions: int, context: int, batch: int) -> None:
+def check_channels(cases: Sequence[Case], headers: Sequence[Geometry], channels: int) -> None:
+    """Raises InputError naming the first case that has another number of channels."""
+    for case, header in zip(cases, headers, strict=True):
+        if header.channels != channels:
+            raise InputError(
+                f"case {case.id!r} has {header.channels} channel(s), the training cases have "
+                f"{channels}; all need the same"
+            )
+
+
+def _check_view(dimensions: int, context: int) -> None:
     if dimensions not in (2, 3):
         raise InputError(f"view.dimensions={dimensions}: a network sees 2 or 3 dimensions")
     if context < 0 or (context and dimensions == 3):
         raise InputError(f"view.context={context}: neighbouring slices belong to a 2D view only")
-    if batch < 1:
-        raise InputError(f"plan.batch={batch}: at least 1")
-
-
-def _same_channels(cases: Sequence[Case], headers: Sequence[Geometry]) -> int:
-    for case, header in zip(cases, headers, strict=True):
-        if header.channels != headers[0].channels:
-            raise InputError(
-                f"case {case.id!r} has {header.channels} channel(s), case {cases[0].id!r} "
-                f"{headers[0].channels}; all need the same"
-            )
-    return headers[0].channels
 
 
 def _target_spacing(headers: Sequence[Geometry]) -> tuple[float, ...]:
@@ -175,12 +173,19 @@ def _target_spacing(headers: Sequence[Geometry]) -> tuple[float, ...]:
     return tuple(round(float(s), 6) for s in target)
 
 
-def _shrunk(size: np.ndarray, voxels: int) -> np.ndarray:
-    """Take from the longest edge until the patch has at most `voxels`."""
-    size = size.copy()
-    while size.prod() > voxels and size.max() > SMALLEST_EDGE:
+def _fitting(size: np.ndarray, spacing_mm: np.ndarray, voxels: int) -> np.ndarray:
+    """Take from the longest edge until the patch, padded for pooling, has at most `voxels`."""
+    size = size.astype(int)
+    while _padded(size, spacing_mm).prod() > voxels and size.max() > SMALLEST_EDGE:
         size[np.argmax(size)] -= 1
     return size
+
+
+def _padded(size: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+    """The next size that the topology of `size` can halve."""
+    strides, _ = topology(tuple(int(n) for n in size), tuple(spacing_mm.tolist()))
+    divisor = np.prod(strides, axis=0)
+    return np.asarray(-(-size // divisor) * divisor)
 
 
 def _structure_frequency(cases: Sequence[Case], structures: int) -> tuple[float, ...]:

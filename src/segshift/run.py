@@ -1,12 +1,11 @@
 """One run from config to report: check, plan, store, train, test, write down.
 
-`train` and `evaluate` are what the root scripts call. The order is the point: whatever can be
-wrong with the input is found before torch is imported and before a second is trained.
+`train` and `evaluate` are what the root scripts call. The order is the point: options, manifest,
+split and headers are checked before torch is imported, pixels before a second is trained.
 """
 
 import json
 import logging
-import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,10 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from segshift import build, environment
+from segshift.cohort import Case
 from segshift.errors import InputError, TrainingDivergedError
+from segshift.launch import launch
+from segshift.plan import Plan
 from segshift.progress import is_watched
 from segshift.splits import EvaluationSet
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     import lightning as L
 
     from segshift.data.store import StoredCase
-    from segshift.plan import Plan
+    from segshift.module import SegmentationModule
 
 
 def train(config: DictConfig, folder: Path, *, command: str, choices: Mapping[str, str]) -> None:
@@ -36,32 +38,25 @@ def train(config: DictConfig, folder: Path, *, command: str, choices: Mapping[st
     start = time.monotonic()
     parts = build.experiment(config)
     print(announcement(parts))
-    folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(parts.config, folder / "config.yaml")
+    trainer = parts.config.trainer
+    environment.check_devices(trainer.accelerator, trainer.devices)
     sides = {"train": parts.split.train, "val": parts.split.val, **parts.split.tests}
-    _write_json(folder / "split.json", {n: [c.id for c in cases] for n, cases in sides.items()})
-    _write_json(folder / "plan.json", asdict(parts.plan))
-    environment.check_devices(parts.config.trainer.accelerator, parts.config.trainer.devices)
-    _write_json(
-        folder / "environment.json",
-        environment.record(parts.cohort, command=command, choices=choices),
-    )
-    if parts.config.trainer.devices > 1:
+    about = environment.record(parts.cohort, command=command, choices=choices)
+    _describe(folder, parts.config, sides, parts.plan, about)
+    if trainer.devices > 1:
         _stored(parts)  # here, where an error is seen once, and once for all processes
-        _launch(folder, processes=parts.config.trainer.devices)
+        launch(folder, processes=trainer.devices)
     else:
         fit_and_test(parts, folder)
     print(f"all in {time.monotonic() - start:.0f} s")
-    show(folder)
 
 
 def fit_and_test(parts: build.Experiment, folder: Path) -> None:
     """The part that every process of a distributed run does; rank 0 writes."""
     import torch
 
-    from segshift import callbacks
+    from segshift import callbacks, tracking
     from segshift.data import CohortDataModule
-    from segshift.report import write_report
     from segshift.seeds import derived_seed
 
     environment.keep_freed_memory()
@@ -80,12 +75,11 @@ def fit_and_test(parts: build.Experiment, folder: Path) -> None:
         workers=config.trainer.workers,
         seed=config.seed,
     )
-    directions = module.task.directions
     monitor = f"val/{module.selection}"
     checkpoints = callbacks.Checkpoints(
         folder / "checkpoints",
         monitor=monitor,
-        higher_is_better=directions[module.selection],
+        higher_is_better=module.task.directions[module.selection],
         description=build.description(parts),
     )
     timer = callbacks.Timer()
@@ -94,13 +88,7 @@ def fit_and_test(parts: build.Experiment, folder: Path) -> None:
         config.trainer,
         folder,
         precision=precision,
-        callbacks=[
-            checkpoints,
-            timer,
-            callbacks.EpochLine(),
-            callbacks.WriteRows(folder, run=run_name(folder), sets=list(tests)),
-            callbacks.WriteSlices(folder, sets=list(tests)),
-        ],
+        callbacks=[checkpoints, timer, callbacks.EpochLine(), *_writers(folder, list(tests))],
         loggers=loggers,
     )
     # Dropout is the only thing that still draws from torch's global stream.
@@ -110,13 +98,10 @@ def fit_and_test(parts: build.Experiment, folder: Path) -> None:
     except TrainingDivergedError as error:
         raise TrainingDivergedError(f"{error}. Last good checkpoint: {checkpoints.last}") from error
     trainer.test(module, datamodule=data, ckpt_path="best", verbose=False, weights_only=True)
-    if not trainer.is_global_zero:
-        return
-    best = float(checkpoints.best_model_score or 0.0)
-    measured = {**timer.seconds, **callbacks.peak_memory_gb(module.device.type)}
-    _write_summary(folder, directions, {"selection": "source_val", monitor: best, **measured})
-    write_report(folder, structures=plan.structures)
-    callbacks.upload(loggers, folder)
+    if trainer.is_global_zero:
+        chosen = {"selection": "source_val", monitor: float(checkpoints.best_model_score or "nan")}
+        _conclude(folder, module, {**chosen, **timer.seconds, **_memory(trainer)})
+        tracking.upload(loggers, folder)
 
 
 def evaluate(config: DictConfig, folder: Path, *, command: str, choices: Mapping[str, str]) -> None:
@@ -126,31 +111,23 @@ def evaluate(config: DictConfig, folder: Path, *, command: str, choices: Mapping
 
     from segshift import callbacks
     from segshift.data import CohortDataModule
-    from segshift.report import write_report
 
+    environment.check_precision(config.trainer.precision)
+    environment.check_accelerator(config.trainer.accelerator)
     environment.check_devices(config.trainer.accelerator, 1)
     environment.keep_freed_memory()
-    run = build.load(config.checkpoint)
+    precision = environment.precision(config.trainer.precision, config.trainer.accelerator)
+    run = build.load(config.checkpoint, precision=precision)
     sets = build.unseen_sets(config, cohort, run)
     tests = _tests(sets, run.plan, Path(config.store))
-    folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, folder / "config.yaml")
-    _write_json(folder / "split.json", {s.name: [c.id for c in s.cases] for s in sets})
-    _write_json(folder / "plan.json", asdict(run.plan))
-    _write_json(
-        folder / "environment.json", environment.record(cohort, command=command, choices=choices)
-    )
-    precision = environment.precision(config.trainer.precision, config.trainer.accelerator)
+    about = environment.record(cohort, command=command, choices=choices)
+    _describe(folder, config, {s.name: s.cases for s in sets}, run.plan, about)
     timer = callbacks.Timer()
     trainer = _trainer(
         OmegaConf.merge(run.config.trainer, config.trainer, {"devices": 1, "strategy": "auto"}),
         folder,
         precision=precision,
-        callbacks=[
-            timer,
-            callbacks.WriteRows(folder, run=run_name(folder), sets=list(tests)),
-            callbacks.WriteSlices(folder, sets=list(tests)),
-        ],
+        callbacks=[timer, *_writers(folder, list(tests))],
         loggers=[],
     )
     data = CohortDataModule(
@@ -158,20 +135,7 @@ def evaluate(config: DictConfig, folder: Path, *, command: str, choices: Mapping
         foreground_share=0, workers=0, seed=0,
     )  # fmt: skip
     trainer.test(run.module, datamodule=data, verbose=False)
-    measured = {**timer.seconds, **callbacks.peak_memory_gb(run.module.device.type)}
-    _write_summary(folder, run.module.task.directions, measured)
-    write_report(folder, structures=run.plan.structures)
-    show(folder)
-
-
-def show(folder: Path) -> None:
-    """Print the table per site and where everything is."""
-    from segshift.report import print_site_table
-    from segshift.results import read_rows
-
-    print_site_table(read_rows(folder / "rows.csv"))
-    for name in ("rows.csv", "report.html", "figures"):
-        print(f"{name:<12} {folder / name}")
+    _conclude(folder, run.module, {**timer.seconds, **_memory(trainer)})
 
 
 def announcement(parts: build.Experiment) -> str:
@@ -195,12 +159,57 @@ def run_name(folder: Path) -> str:
     return "/".join(folder.resolve().parts[-2:])
 
 
-def _loggers(parts: build.Experiment, folder: Path) -> list[Any]:
+def _describe(
+    folder: Path,
+    config: DictConfig,
+    sides: Mapping[str, Sequence[Case]],
+    plan: Plan,
+    about: Mapping[str, Any],
+) -> None:
+    """Write what is needed to repeat the run, into a folder of its own."""
+    if (folder / "config.yaml").exists():
+        raise InputError(f"{folder} holds another run; set name=... or hydra.run.dir=...")
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, folder / "config.yaml")
+    _write_json(folder / "split.json", {n: [c.id for c in cases] for n, cases in sides.items()})
+    _write_json(folder / "plan.json", asdict(plan))
+    _write_json(folder / "environment.json", about)
+
+
+def _conclude(folder: Path, module: "SegmentationModule", measured: Mapping[str, Any]) -> None:
+    """From rows to summary, pictures, page and table."""
+    from segshift.report import print_site_table, write_report
+    from segshift.results import read_rows, summarise
+
+    directions, metric = module.task.directions, module.selection
+    higher, structures = directions[metric], module.task.structures
+    rows = read_rows(folder / "rows.csv")
+    _write_json(folder / "summary.json", {**measured, **summarise(rows, directions)})
+    write_report(folder, structures=structures, metric=metric, higher_is_better=higher)
+    print_site_table(rows, metric=metric, higher_is_better=higher)
+    for name in ("rows.csv", "report.html", "figures"):
+        print(f"{name:<12} {folder / name}")
+
+
+def _writers(folder: Path, sets: Sequence[str]) -> list[Any]:
     from segshift import callbacks
+
+    return [
+        callbacks.WriteRows(folder, run=run_name(folder), sets=sets),
+        callbacks.WriteSlices(folder, sets=sets),
+    ]
+
+
+def _memory(trainer: "L.Trainer") -> dict[str, float]:
+    return environment.peak_memory_gb(trainer.strategy.root_device.type)
+
+
+def _loggers(parts: build.Experiment, folder: Path) -> list[Any]:
+    from segshift import tracking
 
     content = OmegaConf.to_container(parts.config)
     assert isinstance(content, dict)
-    return callbacks.loggers(
+    return tracking.loggers(
         folder,
         run=run_name(folder),
         project=parts.config.logger.project,
@@ -224,41 +233,12 @@ def _stored(
 
 
 def _tests(
-    sets: Sequence[EvaluationSet], plan: "Plan", folder: Path
+    sets: Sequence[EvaluationSet], plan: Plan, folder: Path
 ) -> dict[str, list["StoredCase"]]:
     from segshift.data.store import store_cases
 
     quiet = environment.rank() > 0
     return {s.name: store_cases(s.cases, plan, s.shift, folder=folder, quiet=quiet) for s in sets}
-
-
-def _launch(folder: Path, *, processes: int) -> None:
-    """Start one process per device, by torchrun's own launcher, on the frozen config of `folder`.
-
-    Lightning's launcher would run the script again, and Hydra with it: other folders, and in a
-    sweep a hang (Lightning #11300). So a job is always its own processes, a sweep included.
-    """
-    from torch.distributed.elastic.multiprocessing import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # said below
-    launch = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=processes,
-        run_id=folder.name,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        max_restarts=0,
-    )
-    try:
-        elastic_launch(launch, sys.executable)("-m", "segshift.worker", str(folder))
-    except ChildFailedError as error:
-        failed = ", ".join(str(rank) for rank in sorted(error.failures))
-        raise InputError(f"process {failed} of {processes} failed; its message is above") from error
-    except SignalException:
-        sys.exit(1)  # the processes were told, and rank 0 said what it saved
 
 
 def _quieten() -> None:
@@ -302,15 +282,6 @@ def _trainer(
         log_every_n_steps=5,
         enable_model_summary=False,
     )
-
-
-def _write_summary(
-    folder: Path, directions: Mapping[str, bool], measured: Mapping[str, Any]
-) -> None:
-    from segshift.results import read_rows, summarise
-
-    tables = summarise(read_rows(folder / "rows.csv"), directions)
-    _write_json(folder / "summary.json", {**measured, **tables})
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -4,13 +4,18 @@ A shift acts on raw intensities, before normalisation, and never sees the label.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 
 class Shift(Protocol):
-    """What an evaluation set may carry; must be a pure function of its arguments."""
+    """What an evaluation set may carry: a frozen dataclass, and a pure function when called.
+
+    The store tells shifted cases apart by the dataclass's fields.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def name(self) -> str:

@@ -1,7 +1,7 @@
 """Cohort to Split: who is learned from, who is chosen on, and the named sets that are judged.
 
-All rules group by patient, stratify by site and depend on neither the manifest's order nor on who
-else is in it: a patient's place comes from hash(seed, "split", patient).
+All rules group by patient, stratify by site and do not depend on the manifest's order: a patient's
+place among those of a site comes from hash(seed, "split", patient).
 """
 
 from collections import defaultdict
@@ -77,7 +77,7 @@ def random(cohort: Cohort, *, seed: int, val_fraction: float, test_fraction: flo
 
 def kfold(cohort: Cohort, *, seed: int, folds: int, fold: int, val_fraction: float) -> Split:
     """Test on fold number `fold` of `folds`; each patient is tested in exactly one fold."""
-    if folds < 2 or not 0 <= fold < folds:
+    if not (type(folds) is int and type(fold) is int and folds >= 2 and 0 <= fold < folds):
         raise InputError(
             f"split.fold={fold} of split.folds={folds}: at least 2 folds, numbered 0 to folds - 1"
         )
@@ -103,18 +103,18 @@ def leave_site_out(
     test_fraction: float,
 ) -> Split:
     """Train without the held-out sites; each becomes the evaluation set `site-<name>`."""
-    held_out = (held_out,) if isinstance(held_out, str) else tuple(held_out)
-    unknown = [site for site in held_out if site not in cohort.sites]
-    if unknown or not held_out:
+    sites_out = tuple(held_out) if isinstance(held_out, list | tuple) else (held_out,)
+    unknown = [site for site in sites_out if site not in cohort.sites]
+    if unknown or not sites_out:
         what = f"names the unknown site(s) {unknown}" if unknown else "names no site"
         raise InputError(
             f"split.held_out {what}; this cohort has {list(cohort.sites)}. Name one or a list of "
             "them, or take split=random or split=kfold"
         )
-    if set(held_out) == set(cohort.sites):
-        raise InputError(f"split.held_out={list(held_out)} leaves no site to train on")
-    inside = [case for case in cohort.cases if case.site not in held_out]
-    outside = {f"site-{s}": [c for c in cohort.cases if c.site == s] for s in held_out}
+    if set(sites_out) == set(cohort.sites):
+        raise InputError(f"split.held_out={list(sites_out)} leaves no site to train on")
+    inside = [case for case in cohort.cases if case.site not in sites_out]
+    outside = {f"site-{s}": [c for c in cohort.cases if c.site == s] for s in sites_out}
     for name, cases in outside.items():
         _refuse_shared_patients("the training sites", inside, name, cases)
     home = random(
@@ -145,7 +145,7 @@ def _strata(cases: Iterable[Case], seed: int) -> dict[str, list[list[Case]]]:
 
 def _cut(patients: list[list[Case]], fraction: float) -> tuple[list[list[Case]], list[list[Case]]]:
     """The first share of the patients, at least one while two remain, and the rest."""
-    if not 0 < fraction < 1:
+    if not isinstance(fraction, float) or not 0 < fraction < 1:
         raise InputError(f"a split fraction must lie between 0 and 1, not {fraction}")
     count = min(max(round(len(patients) * fraction), 1), len(patients) - 1)
     return patients[:count], patients[count:]

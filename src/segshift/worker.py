@@ -1,5 +1,6 @@
 """One process of a distributed run: `python -m segshift.worker RUN_FOLDER`."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segshift import build
 from segshift.errors import InputError, TrainingDivergedError
+from segshift.plan import plan_from_dict
 from segshift.run import fit_and_test
 
 
@@ -20,7 +22,8 @@ def main() -> None:
     processes = int(os.environ["LOCAL_WORLD_SIZE"])
     torch.set_num_threads(max(torch.get_num_threads() // processes, 1))  # share the cores
     try:
-        fit_and_test(build.experiment(config), folder)
+        plan = plan_from_dict(json.loads((folder / "plan.json").read_text()))
+        fit_and_test(build.experiment(config, plan=plan), folder)
     except (InputError, TrainingDivergedError) as error:
         sys.exit(f"error: {error}")
 

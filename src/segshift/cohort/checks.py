@@ -1,6 +1,7 @@
 """Pixels that can be trusted: a case is loaded whole and checked, or an InputError names it."""
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -8,8 +9,8 @@ from segshift.cohort.case import Case
 from segshift.cohort.images import Geometry, read_geometry, read_image, read_label
 from segshift.errors import InputError
 
-# Scanners and converters round affines differently; a hundredth of a millimetre is no other place.
-AFFINE_TOLERANCE_MM = 1e-2
+# Converters round affines differently; a tenth of a voxel at the far corner is no other place.
+AFFINE_TOLERANCE_VOXELS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def check_headers(case: Case) -> Geometry:
                 f"case {case.id!r}: {path} has shape {other.shape} (z, y, x), "
                 f"but the image {case.images[0]} has {first.shape}"
             )
-        if not np.allclose(other.affine, first.affine, rtol=0, atol=AFFINE_TOLERANCE_MM):
+        if _corners_apart_mm(first, other) > AFFINE_TOLERANCE_VOXELS * min(first.spacing_mm):
             raise InputError(
                 f"case {case.id!r}: {path} and the image {case.images[0]} have the same shape but "
                 f"lie elsewhere: affine {other.affine[:3]} against {first.affine[:3]}; "
@@ -50,6 +51,14 @@ def check_headers(case: Case) -> Geometry:
             )
     channels = sum(geometry.channels for geometry in images)
     return Geometry(channels, first.shape, first.spacing_mm, first.affine)
+
+
+def _corners_apart_mm(one: Geometry, other: Geometry) -> float:
+    """The largest distance between the two images' corresponding corner voxels."""
+    corners = np.array([*product(*((0, n - 1) for n in reversed(one.shape)))])
+    voxels = np.column_stack([corners, np.ones(len(corners))])
+    apart = voxels @ (np.array(one.affine) - np.array(other.affine)).T
+    return float(np.linalg.norm(apart, axis=1).max())
 
 
 def load_label(case: Case) -> np.ndarray:

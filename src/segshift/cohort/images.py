@@ -77,14 +77,19 @@ def _opened(path: Path) -> nib.nifti1.Nifti1Image | Image.Image:
     if name.endswith(VOLUMES):
         return nib.load(path)
     if name.endswith(PICTURES):
-        return Image.open(path)
+        picture = Image.open(path)
+        pages = getattr(picture, "n_frames", 1)
+        if pages > 1:
+            raise InputError(f"{path}: {pages} pages in one file; give volumes as NIfTI")
+        return picture
     raise InputError(f"{path}: unknown format; known are {', '.join(VOLUMES + PICTURES)}")
 
 
 def _geometry(image: nib.nifti1.Nifti1Image | Image.Image, path: Path) -> Geometry:
     if isinstance(image, Image.Image):
         size = (1, image.height, image.width)
-        return Geometry(len(image.getbands()), size, (1.0, 1.0, 1.0), _rows(np.eye(4)))
+        channels = len(image.getbands()) - ("A" in image.getbands())
+        return Geometry(channels, size, (1.0, 1.0, 1.0), _rows(np.eye(4)))
     shape: tuple[int, ...] = tuple(int(n) for n in image.shape)
     if len(shape) not in (2, 3, 4) or min(shape, default=0) < 1:
         raise InputError(f"{path}: expected a 2D, 3D or 3D+channel image, found shape {shape}")
@@ -109,7 +114,9 @@ def _voxels(path: Path) -> np.ndarray:
     image = _opened(path)
     if isinstance(image, Image.Image):
         array = np.asarray(image)
-        return array[None, None] if array.ndim == 2 else np.moveaxis(array, -1, 0)[:, None]
+        array = array[..., None] if array.ndim == 2 else array
+        # Transparency is not an intensity.
+        return np.moveaxis(array, -1, 0)[: _geometry(image, path).channels, None]
     _geometry(image, path)
     voxels: np.ndarray = np.asanyarray(image.dataobj)
     voxels = voxels[..., None] if voxels.ndim == 2 else voxels

@@ -7,6 +7,7 @@ are relative to the manifest's folder. `structures` says what the label's values
 
 import csv
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -36,7 +37,8 @@ def read_manifest(
     image_columns = _check_columns(path, columns)
     if not lines:
         raise InputError(f"{path} has a header but no cases")
-    names: tuple[str, ...] | None = tuple(structures) if structures else None
+    given = _checked_structures("data.structures", structures) if structures else None
+    names: tuple[str, ...] | None = tuple(given) if given else None
     cases: list[Case] = []
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, start=2):
@@ -47,7 +49,7 @@ def read_manifest(
                 f"{where}: id {line['id']!r} was used before, on line {seen[line['id']]}"
             )
         seen[line["id"]] = number
-        values = structures or _parse_structures(where, line.get("structures") or "")
+        values = given or _parse_structures(where, line.get("structures") or "")
         if names is None:
             names = tuple(values)
         if set(values) != set(names):
@@ -101,6 +103,11 @@ def _check_line(
     for column in (*REQUIRED[:3], *image_columns):
         if not line[column].strip():
             raise InputError(f"{where}: column {column!r} is empty")
+    if not re.fullmatch(r"[^/\\.\s][^/\\]*", line["site"]):
+        raise InputError(
+            f"{where}: site {line['site']!r} names folders and figures, so it may not hold '/' or "
+            "'\\' nor begin with '.' or a space"
+        )
 
 
 def _parse_structures(where: str, text: str) -> dict[str, int]:
@@ -115,7 +122,21 @@ def _parse_structures(where: str, text: str) -> dict[str, int]:
             f"{where}: nothing says what the label's values mean; add a column `structures` "
             "('liver=1 kidney=2') or set data.structures='{liver: 1, kidney: 2}'"
         )
-    return values
+    return _checked_structures(where, values)
+
+
+def _checked_structures(where: str, values: Mapping[str, int]) -> dict[str, int]:
+    """Refuse what would make a structure silently empty: 0, and one value for two of them."""
+    if not isinstance(values, Mapping) or not all(type(v) is int for v in values.values()):
+        raise InputError(
+            f"{where} is {values!r}; it should map names to whole numbers: {{liver: 1}}"
+        )
+    if min(values.values()) < 1 or len(set(values.values())) < len(values):
+        raise InputError(
+            f"{where} has the values {dict(values)}; each structure needs its own, from 1 upwards "
+            "(0 is the background)"
+        )
+    return dict(values)
 
 
 def _case(

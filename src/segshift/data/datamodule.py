@@ -37,9 +37,13 @@ class StepSampler(Sampler[int]):
 
 @dataclass(frozen=True, slots=True)
 class CaseDataset(Dataset[dict[str, Any]]):
-    """Whole cases: `image` (C, D, H, W) on the plan's grid, `label` (1, D, H, W) on its own."""
+    """Whole cases: `image` (C, D, H, W) on the plan's grid, `label` (1, D, H, W) on its own.
+
+    Where `counted` is false the cases only keep a rank in step with the others.
+    """
 
     cases: Sequence[StoredCase]
+    counted: bool
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Read one case whole, with its names and `spacing_mm`."""
@@ -48,6 +52,7 @@ class CaseDataset(Dataset[dict[str, Any]]):
             "image": torch.from_numpy(np.array(stored.image())),
             "label": torch.from_numpy(stored.reference().astype(np.int64))[None],
             "spacing": stored.spacing_mm(),
+            "counted": self.counted,
             "case": stored.case.id,
             "patient": stored.case.patient,
             "site": stored.case.site,
@@ -102,10 +107,21 @@ class CohortDataModule(L.LightningDataModule):
         """One loader per evaluation set, in the order of `tests`."""
         return [self._cases(cases) for cases in self.tests.values()]
 
+    def transfer_batch_to_device(
+        self, batch: dict[str, Any], device: torch.device, dataloader_idx: int
+    ) -> dict[str, Any]:
+        """Sample numbers stay behind: reading them back would stall the device at every step."""
+        stays = {key: batch[key] for key in batch.keys() & {"sample"}}
+        moves = {key: value for key, value in batch.items() if key not in stays}
+        return {**super().transfer_batch_to_device(moves, device, dataloader_idx), **stays}
+
     def _cases(self, cases: Sequence[StoredCase]) -> DataLoader[dict[str, Any]]:
         # Not DistributedSampler: it pads the last batch with cases that would be counted twice.
+        # But Lightning needs every rank to have one, so a rank too many gets one for show.
         rank, ranks = self._place()
-        return DataLoader(CaseDataset(cases[rank::ranks]), batch_size=None, num_workers=0)
+        own = cases[rank::ranks]
+        dataset = CaseDataset(own or cases[:1], counted=len(own) > 0)
+        return DataLoader(dataset, batch_size=None, num_workers=0)
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +159,8 @@ def _write(entry: StoredCase, content: dict[str, np.ndarray | str]) -> None:
 
 def _key(case: Case, plan: Plan, shift: Shift) -> str:
     digest = hashlib.sha256()
-    parameters = [LAYOUT, case.id, case.label_values, plan.spacing_mm, repr(shift)]
+    parameters = [LAYOUT, case.id, case.label_values, plan.spacing_mm]
+    parameters += [shift.name, shift.severity, type(shift).__qualname__, asdict(shift)]
     digest.update(json.dumps(parameters).encode())
     for path in (*case.images, *((case.label,) if case.label else ())):
         digest.update(hashlib.sha256(path.read_bytes()).digest())

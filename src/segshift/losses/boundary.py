@@ -25,8 +25,12 @@ class Boundary(nn.Module):
     """Mean over voxels and foreground structures k of weight[k] * p_k * phi_k, p the softmax.
 
     phi_k is the signed distance to the boundary of structure k, negative inside, as a fraction of
-    the patch's diagonal: -1 to 1 for any patch, voxel size or level of deep supervision (Kervadec
-    et al., MedIA 2021, without that scale). logits (B, K, *S), label (B, 1, *S) -> scalar.
+    the patch's diagonal: -1 to 1 for any patch and voxel size (Kervadec et al., MedIA 2021, without
+    that scale). logits (B, K, *S), label (B, 1, *S) -> scalar.
+
+    A coarser output of deep supervision is measured with the spacing of the finest. Where the
+    strides are the same along all axes the fractions are right, up to a voxel; else an axis that
+    was pooled less counts as longer than it is.
     """
 
     weight: Tensor | None

@@ -1,8 +1,8 @@
 """Voxel by voxel: cross-entropy over all structures, and one binary cross-entropy for each.
 
-Both take a mean over voxels with fixed weights. PyTorch's weighted mean divides by the weights of
-the voxels at hand instead: then the same voxel counts differently in each batch, and a batch with
-none but silenced voxels is NaN.
+Both take a mean over voxels, each times the weight of its true structure. The weights are fixed:
+PyTorch's weighted mean divides by those of the voxels at hand instead, then the same voxel counts
+differently in each batch, and a batch with none but silenced voxels is NaN.
 """
 
 import math
@@ -16,7 +16,6 @@ from segshift.errors import InputError
 from segshift.losses.contract import (
     full_precision,
     one_hot,
-    structure_mean,
     weight_buffer,
     weight_for,
 )
@@ -44,51 +43,46 @@ class CrossEntropy(nn.Module):
 
 
 class BCE(nn.Module):
-    """One-vs-rest sigmoid cross-entropy: mean over voxels and structures k of weight[k] * BCE_k.
+    """One-vs-rest sigmoid cross-entropy: mean over voxels and structures k of weight[y] * BCE_k.
 
-    BCE_k = -log sigmoid(logits[k]) where the label is k, -log(1 - sigmoid(logits[k])) elsewhere.
-    logits (B, K, *S), label (B, 1, *S) -> scalar. `weight` is one value per structure.
+    BCE_k = -log sigmoid(logits[k]) where the label y is k, -log(1 - sigmoid(logits[k])) elsewhere.
+    logits (B, K, *S), label (B, 1, *S) -> scalar. `weight` is one value per structure. As in
+    CrossEntropy it is that of the voxel: one for channel k would leave the best logits[k] as it is.
+    The background has a channel too, since decoding takes the strongest of all.
     """
 
     weight: Tensor | None
 
-    def __init__(
-        self, *, weight: Sequence[float] | None = None, include_background: bool = True
-    ) -> None:
-        """Without `include_background` its logit stays untrained: do not take an argmax then."""
+    def __init__(self, *, weight: Sequence[float] | None = None) -> None:
+        """`weight` None counts every voxel the same."""
         super().__init__()
-        self.include_background = include_background
         self.register_buffer("weight", weight_buffer(weight), persistent=False)
 
     @full_precision
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """The scalar loss."""
         weight = weight_for(self.weight, logits)
-        target = one_hot(label, logits)
-        if not self.include_background:
-            logits, target = logits[:, 1:], target[:, 1:]
-        loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        return structure_mean(loss.flatten(2).mean(2), weight)
+        return functional.binary_cross_entropy_with_logits(
+            logits, one_hot(label, logits), None if weight is None else weight[label]
+        )
 
 
 def weighted_bce(
-    *,
-    structure_frequency: Sequence[float],
-    weight: Sequence[float] | None = None,
-    include_background: bool = True,
+    *, structure_frequency: Sequence[float], weight: Sequence[float] | None = None
 ) -> BCE:
     """BCE with `weight`, or if that is None with `inverse_frequency(structure_frequency)`."""
     if weight is None:
         weight = inverse_frequency(structure_frequency)
-    return BCE(weight=weight, include_background=include_background)
+    return BCE(weight=weight)
 
 
 def inverse_frequency(structure_frequency: Sequence[float]) -> tuple[float, ...]:
-    """Weights w_k = (1 / f_k) / mean_j(1 / f_j) of voxel frequencies f (K,) that sum to 1.
+    """Weights w_k = 1 / (K f_k) of the K structures' voxel frequencies f (K,), which sum to 1.
 
-    1 / f_k gives every structure the same total weight over its voxels; a mean of 1 keeps the loss
-    at the scale of the unweighted one, so a learning rate carries over. A structure that is absent
-    (f = 0) counts as the rarest one present: an infinite weight would silence all the others.
+    Every structure has the same total weight f_k w_k = 1 / K over its voxels, and the mean weight
+    over the voxels of the training cases is 1, so that the loss keeps the scale of the unweighted
+    one. A structure that is absent (f = 0) is left out of K and counts as the rarest one present:
+    an infinite weight would silence all the others.
     """
     frequency = torch.tensor([float(value) for value in structure_frequency], dtype=torch.float64)
     if not (frequency >= 0).all() or not math.isclose(float(frequency.sum()), 1.0, abs_tol=1e-3):
@@ -96,5 +90,5 @@ def inverse_frequency(structure_frequency: Sequence[float]) -> tuple[float, ...]
             "structure_frequency must hold fractions of all voxels that sum to 1, "
             f"background first, got {frequency.tolist()}"
         )
-    inverse = 1 / frequency.clamp(min=float(frequency[frequency > 0].min()))
-    return tuple((inverse / inverse.mean()).tolist())
+    present = frequency[frequency > 0]
+    return tuple((1 / (len(present) * frequency.clamp(min=float(present.min())))).tolist())

@@ -6,6 +6,7 @@ and it is the same in every figure.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from segshift.report.measures import are_fractions, digits, written
 from segshift.results import IN_DOMAIN
 
 # Without black, which is lost on an image, and with yellow, which is lost on paper, last.
@@ -24,46 +26,52 @@ INK, GREY, FAINT = "#1a1a1a", "#6b6b6b", "#d9d9d9"
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One slice of a case: image and class maps (H, W), pixel spacing in mm (y, x)."""
+    """One slice of a case: image and class maps (H, W), pixel spacing in mm (y, x).
+
+    Class 1 is the first structure; a class without a structure is not drawn.
+    """
 
     title: str
     image: NDArray[np.float32]
-    reference: NDArray[np.uint8]
-    prediction: NDArray[np.uint8]
+    reference: NDArray[np.integer[Any]]
+    prediction: NDArray[np.integer[Any]]
     spacing_mm: tuple[float, float]
 
 
-def learning_curves(metrics: pd.DataFrame) -> Figure:
-    """Training loss and validation Dice against the step, from Lightning's `metrics.csv`."""
+def learning_curves(metrics: pd.DataFrame, *, metric: str, higher_is_better: bool) -> Figure:
+    """Training loss and `val/<metric>` against the step, from Lightning's `metrics.csv`."""
     figure = Figure(figsize=(8, 3), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2)
-    loss, dice = (_series(metrics, column) for column in ("train/loss", "val/dice"))
+    loss, values = (_series(metrics, column) for column in ("train/loss", f"val/{metric}"))
     left.plot(loss.index, loss, color=OKABE_ITO[1], linewidth=0.8, alpha=0.7)
     smooth = loss.rolling(max(len(loss) // 15, 1), center=True, min_periods=1).mean()
     left.plot(smooth.index, smooth, color=OKABE_ITO[5], linewidth=1.8)
     _label(left, title="training loss", x="step")
-    right.plot(dice.index, dice, color=OKABE_ITO[4], linewidth=1.8, marker=".", markersize=4)
-    right.set_ylim(0, 1.02)
-    title = "validation Dice"
-    if not dice.empty:
-        title += f", best {dice.max():.3f} at step {dice.idxmax()}"
-        right.plot([dice.idxmax()], [dice.max()], "o", markersize=9, mfc="none", mec=INK)
+    right.plot(values.index, values, color=OKABE_ITO[4], linewidth=1.8, marker=".", markersize=4)
+    if are_fractions(values):
+        right.set_ylim(0, 1.02)
+    title = f"validation {metric}"
+    if not values.empty:
+        best = values.max() if higher_is_better else values.min()
+        step = values.idxmax() if higher_is_better else values.idxmin()
+        title += f", best {written(best, digits(metric))} at step {step}"
+        right.plot([step], [best], "o", markersize=9, mfc="none", mec=INK)
     _label(right, title=title, x="step")
     return figure
 
 
-def site_strip(rows: pd.DataFrame, *, structures: Sequence[str]) -> Figure:
-    """Dice of every case as a dot, one lane per set, site and structure, means as bars.
+def site_strip(rows: pd.DataFrame, *, structures: Sequence[str], metric: str) -> Figure:
+    """`metric` of every case as a dot, one lane per set, site and structure, means as bars.
 
     Outside `in_domain` a band leads from the mean in domain to that of the site: the gap.
     """
-    dice = rows[(rows["metric"] == "dice") & rows["structure"].isin(structures)]
+    drawn = rows[(rows["metric"] == metric) & rows["structure"].isin(structures)]
     colours = _colours(structures)
-    inside = dice[dice["set"] == IN_DOMAIN].groupby("structure")["value"].mean()
+    inside = drawn[drawn["set"] == IN_DOMAIN].groupby("structure")["value"].mean()
     groups = sorted(
         {
             (set_ != IN_DOMAIN, set_, site)
-            for set_, site in zip(dice["set"], dice["site"], strict=True)
+            for set_, site in zip(drawn["set"], drawn["site"], strict=True)
         }
     )
     height = max(len(structures), 2) + 0.7  # of a group, in lanes
@@ -73,7 +81,7 @@ def site_strip(rows: pd.DataFrame, *, structures: Sequence[str]) -> Figure:
     axes = figure.subplots()
     for number, (outside, set_, site) in enumerate(groups):
         top = number * height
-        here = dice[(dice["set"] == set_) & (dice["site"] == site)]
+        here = drawn[(drawn["set"] == set_) & (drawn["site"] == site)]
         _name_group(axes, y=top + (height - 0.7) / 2, site=site, set_=set_)
         if number:
             axes.axhline(top - 0.35, color=FAINT, linewidth=0.8)
@@ -83,11 +91,12 @@ def site_strip(rows: pd.DataFrame, *, structures: Sequence[str]) -> Figure:
             y = top + lane + (height - 0.7 - len(structures)) / 2 + 0.5
             _lane(axes, values.to_numpy(), y=y, colour=colours[structure], inside=float(start))
     axes.set_ylim(max(len(groups), 1) * height - 0.35, -0.35)
-    axes.set_xlim(-0.02, 1.02)
+    if are_fractions(drawn["value"]):
+        axes.set_xlim(-0.02, 1.02)
     axes.set_yticks([])
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
-    _label(axes, x="Dice: dots are cases, bars are means, bands lead from the mean in domain")
+    _label(axes, x=f"{metric}: dots are cases, bars are means, bands lead from the mean in domain")
     keys = [Line2D([], [], ls="", marker="o", color=colours[s], label=s) for s in structures]
     figure.legend(handles=keys, loc="outside upper center", ncols=6, frameon=False, fontsize=9)
     return figure

@@ -13,9 +13,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from segshift.report.figures import Slice, learning_curves, overlays, site_strip
-from segshift.results import IN_DOMAIN, MEAN, read_rows, site_table
+from segshift.report.measures import are_fractions, digits, worst_site, written
+from segshift.results import IN_DOMAIN, read_rows, site_table
+from segshift.results.names import file_name
 
-FAILURE = 0.1  # a Dice below is a total failure: the structure was not found
+FAILURE = 0.1  # an overlap below is a total failure: the structure was not found
 LISTED_FAILURES = 50
 
 
@@ -32,14 +34,21 @@ class Picture:
         return base64.b64encode(self.path.read_bytes()).decode()
 
 
-def write_report(folder: Path, *, structures: Sequence[str]) -> Path:
+def write_report(
+    folder: Path, *, structures: Sequence[str], metric: str, higher_is_better: bool
+) -> Path:
     """Draw the figures of a run into `folder/figures`, write `folder/report.html`, return it.
 
+    Figures, ranks and the worst site are those of `metric`; the tables show every metric. Failures
+    are listed where a low value can only mean one: higher is better, and all values lie in 0..1.
     What an interrupted run lacks (`metrics.csv`, slices) is left out, and the page says so.
     """
     rows = read_rows(folder / "rows.csv")
     (folder / "figures").mkdir(exist_ok=True)
-    pictures, absent = _draw(folder, rows, structures)
+    pictures, absent = _draw(
+        folder, rows, structures=structures, metric=metric, higher_is_better=higher_is_better
+    )
+    facts = _facts(folder, rows, metric=metric, higher_is_better=higher_is_better)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -47,9 +56,9 @@ def write_report(folder: Path, *, structures: Sequence[str]) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = _number
+    environment.filters |= {"written": written, "digits": digits}
     page = environment.get_template("report.html.jinja").render(
-        **_facts(folder, rows), pictures=pictures, absent=absent
+        **facts, pictures=pictures, absent=absent
     )
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
@@ -57,26 +66,42 @@ def write_report(folder: Path, *, structures: Sequence[str]) -> Path:
 
 
 def _draw(
-    folder: Path, rows: pd.DataFrame, structures: Sequence[str]
+    folder: Path,
+    rows: pd.DataFrame,
+    *,
+    structures: Sequence[str],
+    metric: str,
+    higher_is_better: bool,
 ) -> tuple[list[Picture], list[str]]:
     figures = folder / "figures"
-    strip = _saved(site_strip(rows, structures=structures), figures / "sites.png")
+    strip = site_strip(rows, structures=structures, metric=metric)
     pictures = [
-        Picture(strip, "Every case of every site. Between a dotted line and a bar: the gap.")
+        Picture(
+            _saved(strip, figures / "sites.png"),
+            "Every case of every site. Between a dotted line and a bar: the gap.",
+        )
     ]
     absent = []
     for set_ in _sets(rows):
-        chosen = _best_median_worst(rows, set_=set_, folder=figures / "slices" / set_)
+        name = file_name(set_)
+        chosen = _best_median_worst(
+            rows[(rows["set"] == set_) & (rows["metric"] == metric)],
+            metric=metric,
+            higher_is_better=higher_is_better,
+            folder=figures / "slices" / name,
+        )
         if chosen:
-            path = _saved(overlays(chosen, structures=structures), figures / f"overlays-{set_}.png")
+            path = _saved(overlays(chosen, structures=structures), figures / f"overlays-{name}.png")
             titles = "; ".join(one.title.replace("\n", ", ") for one in chosen)
             pictures.append(Picture(path, f"{set_}: {titles}."))
         else:
-            absent.append(f"overlays of {set_}: no slices in figures/slices/{set_}")
+            absent.append(f"overlays of {set_}: no slices in figures/slices/{name}")
     if (folder / "metrics.csv").exists():
-        figure = learning_curves(pd.read_csv(folder / "metrics.csv"))
+        log = pd.read_csv(folder / "metrics.csv")
+        figure = learning_curves(log, metric=metric, higher_is_better=higher_is_better)
         curves = _saved(figure, figures / "curves.png")
-        pictures.append(Picture(curves, "Training loss (thin: as logged) and validation Dice."))
+        caption = f"Training loss (thin: as logged) and validation {metric}."
+        pictures.append(Picture(curves, caption))
     else:
         absent.append("learning curves: no metrics.csv")
     return pictures, absent
@@ -91,22 +116,26 @@ def _sets(rows: pd.DataFrame) -> list[str]:
     return sorted(rows["set"].unique(), key=lambda name: (name != IN_DOMAIN, name))
 
 
-def _best_median_worst(rows: pd.DataFrame, *, set_: str, folder: Path) -> list[Slice]:
-    """Slices of up to three cases, ranked by the mean Dice over structures."""
+def _best_median_worst(
+    rows: pd.DataFrame, *, metric: str, higher_is_better: bool, folder: Path
+) -> list[Slice]:
+    """Slices of up to three cases, ranked by the mean over structures of the rows' one metric."""
     paths = {}
     for path in sorted(folder.glob("*.npz")):
         with np.load(path) as arrays:
             paths[str(arrays["case"])] = path  # a file name may not hold every character of an id
-    dice = rows[(rows["set"] == set_) & (rows["metric"] == "dice") & rows["case"].isin(list(paths))]
-    ranked = dice.groupby(["case", "site"])["value"].mean().dropna().reset_index()
-    ranked = ranked.sort_values(["value", "case"], ascending=[False, True]).reset_index(drop=True)
+    shown = rows[rows["case"].isin(list(paths))]
+    ranked = shown.groupby(["case", "site"])["value"].mean().dropna().reset_index()
+    ranked = ranked.sort_values(["value", "case"], ascending=[not higher_is_better, True])
+    ranked = ranked.reset_index(drop=True)
     last = len(ranked) - 1
     # A later entry overrides: of two cases there is no median, of one no worst.
     places = {last // 2: "median", last: "worst", 0: "best"}
     slices = []
     for place, line in enumerate(ranked.to_dict("records")):
         if place in places:
-            title = f"{places[place]}: {line['case']}\n{line['site']}, Dice {line['value']:.3f}"
+            value = written(line["value"], digits(metric))
+            title = f"{places[place]}: {line['case']}\n{line['site']}, {metric} {value}"
             slices.append(_read_slice(paths[line["case"]], title=title))
     return slices
 
@@ -123,16 +152,17 @@ def _read_slice(path: Path, *, title: str) -> Slice:
         )
 
 
-def _facts(folder: Path, rows: pd.DataFrame) -> dict[str, Any]:
+def _facts(
+    folder: Path, rows: pd.DataFrame, *, metric: str, higher_is_better: bool
+) -> dict[str, Any]:
     """What the page says in words and tables."""
     summary = json.loads((folder / "summary.json").read_text())
     environment = json.loads((folder / "environment.json").read_text())
     split = json.loads((folder / "split.json").read_text())
     metrics = sorted(rows["metric"].unique())
     sites = site_table(rows)
-    means = sites[(sites["structure"] == MEAN) & sites["dice"].notna()]
-    worst = [(line["set"], line["site"]) for line in means.sort_values("dice").to_dict("records")]
-    failures = rows[(rows["metric"] == "dice") & (rows["value"] < FAILURE)]
+    of_metric = rows[rows["metric"] == metric]
+    failures = of_metric[of_metric["value"] < FAILURE]
     scopes = [(name, f"test/{name}/") for name in _sets(rows)]
     scopes += [("worst site", "test/worst_site/"), ("gap: lost outside", "test/gap/")]
     return {
@@ -141,19 +171,21 @@ def _facts(folder: Path, rows: pd.DataFrame) -> dict[str, Any]:
         "choices": environment.get("choices", {}),
         "split": {name: len(cases) for name, cases in split.items()},
         "metrics": metrics,
+        "chosen": metric,
         "summary": [
-            (name, [summary.get(prefix + metric) for metric in metrics])
+            (name, [summary.get(prefix + each) for each in metrics])
             for name, prefix in scopes
-            if any(prefix + metric in summary for metric in metrics)
+            if any(prefix + each in summary for each in metrics)
         ],
         "sites": [
             {**line, "key": (line["set"], line["site"])} for line in sites.to_dict("records")
         ],
-        "worst": worst[0] if len(worst) > 1 else None,
+        "worst": worst_site(sites, metric=metric, higher_is_better=higher_is_better),
+        "has_failures": higher_is_better and are_fractions(of_metric["value"]),
         "failure": FAILURE,
         "failures": failures.sort_values("value").head(LISTED_FAILURES).to_dict("records"),
         "failures_in_all": len(failures),
-        "measured": int(rows.loc[rows["metric"] == "dice", "value"].notna().sum()),
+        "measured": int(of_metric["value"].notna().sum()),
         "cost": {k: v for k, v in summary.items() if k.startswith(("time/", "memory/"))},
         "files": {
             name: (folder / name).read_text()
@@ -161,7 +193,3 @@ def _facts(folder: Path, rows: pd.DataFrame) -> dict[str, Any]:
             if (folder / name).exists()
         },
     }
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None or pd.isna(value) else f"{value:.{digits}f}"

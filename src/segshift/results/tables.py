@@ -53,8 +53,10 @@ def summarise(rows: pd.DataFrame, higher_is_better: Mapping[str, bool]) -> dict[
     | `test/<set>/<metric>`            | mean of the structure means                               |
     | `test/worst_site/<metric>`       | worst site of any set, by its mean of the structure means |
     | `test/gap/<metric>`              | how much worse the mean of the other sets is than         |
-    |                                  | `in_domain`; positive is worse for every metric; no key   |
-    |                                  | without `in_domain` or without other sets                 |
+    |                                  | `in_domain`, over structures that both have; positive is  |
+    |                                  | worse for every metric; no key without such sets          |
+
+    Sets under a shift (`in_domain+noise3`) count neither for the worst site nor for the gap.
     """
     _check_one_run(rows)
     unknown = sorted(set(rows["metric"]) - set(higher_is_better))
@@ -62,18 +64,28 @@ def summarise(rows: pd.DataFrame, higher_is_better: Mapping[str, bool]) -> dict[
         raise InputError(f"is higher better? not said for: {', '.join(unknown)}")
     summary: dict[str, float] = {}
     sites = site_table(rows)
+    acquired = ~sites["set"].str.contains("+", regex=False)
     for metric, of_metric in rows.groupby("metric"):
         cells = of_metric.groupby(["set", "structure"])["value"].mean()
         sets = cells.groupby("set").mean()
-        site_means = sites.loc[sites["structure"] == MEAN, str(metric)]
+        site_means = sites.loc[(sites["structure"] == MEAN) & acquired, str(metric)]
         worst = site_means.min() if higher_is_better[str(metric)] else site_means.max()
         for name, value in pd.concat([cells.set_axis(cells.index.map("/".join)), sets]).items():
             summary[f"test/{name}/{metric}"] = value
         summary[f"test/worst_site/{metric}"] = worst
-        others = sets.drop(IN_DOMAIN, errors="ignore").mean()
-        lost = sets.get(IN_DOMAIN, math.nan) - others
+        lost = _lost_outside(cells)
         summary[f"test/gap/{metric}"] = lost if higher_is_better[str(metric)] else -lost
     return {key: float(value) for key, value in sorted(summary.items()) if not math.isnan(value)}
+
+
+def _lost_outside(cells: "pd.Series[float]") -> float:
+    """`in_domain` minus the mean of the other acquired sets; `cells` is by (set, structure)."""
+    by_set = cells.unstack("structure")
+    if IN_DOMAIN not in by_set.index:
+        return math.nan
+    outside = by_set[[name != IN_DOMAIN and "+" not in str(name) for name in by_set.index]]
+    # A structure that one side lacks would turn another case mix into a gap.
+    return float((by_set.loc[IN_DOMAIN] - outside).mean(axis=1).mean())
 
 
 def _check_one_run(rows: pd.DataFrame) -> None:
