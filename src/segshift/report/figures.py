@@ -7,6 +7,7 @@ and it is the same in every figure.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -119,7 +120,7 @@ def overlays(slices: Sequence[Slice], *, structures: Sequence[str]) -> Figure:
         for index, structure in enumerate(structures, start=1):
             _outline(axes, one.reference == index, colour=colours[structure], style="solid")
             _outline(axes, one.prediction == index, colour=colours[structure], style="dashed")
-        axes.set_title(one.title, fontsize=8, color=INK)
+        axes.set_title(one.title, fontsize=8, color=INK, parse_math=False)
     keys = [Line2D([], [], color=colours[s], linewidth=3, label=s) for s in structures]
     keys.append(Line2D([], [], color=INK, linestyle="-", label="reference"))
     keys.append(Line2D([], [], color=INK, linestyle="--", label="prediction"))
@@ -152,9 +153,9 @@ def _label(axes: Axes, *, x: str, title: str = "") -> None:
 
 
 def _name_group(axes: Axes, *, y: float, site: str, set_: str) -> None:
-    beside = axes.get_yaxis_transform()
-    axes.text(-0.015, y, site, transform=beside, ha="right", va="bottom", fontsize=9.5, color=INK)
-    axes.text(-0.015, y, set_, transform=beside, ha="right", va="top", fontsize=7.5, color=GREY)
+    place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "ha": "right", "parse_math": False}
+    axes.text(-0.015, y, site, va="bottom", fontsize=9.5, color=INK, **place)
+    axes.text(-0.015, y, set_, va="top", fontsize=7.5, color=GREY, **place)
 
 
 def _lane(axes: Axes, values: NDArray[np.float64], *, y: float, colour: str, inside: float) -> None:

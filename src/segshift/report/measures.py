@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from segshift.results import MEAN
+from segshift.results import MEAN, is_shifted
 
 
 def worst_site(
@@ -12,7 +12,7 @@ def worst_site(
 
     Of equals it is the first. As in the summary, sets under a shift (`in_domain+noise3`) stay out.
     """
-    acquired = ~sites["set"].str.contains("+", regex=False)
+    acquired = ~sites["set"].map(is_shifted)
     means = sites[(sites["structure"] == MEAN) & acquired].dropna(subset=[metric])
     if len(means) < 2:
         return None

@@ -1,11 +1,15 @@
 """Names from data as names of files."""
 
+import hashlib
+
 
 def file_name(name: str) -> str:
     """`name` with every character but letters, digits and - _ . + replaced by _.
 
-    An empty name and one of dots alone get a _ in front: they would mean a folder, not a file in
-    it. Different names can become the same, so a file must not be the only place of its name.
+    A name that had to be changed gets a few digits of its hash behind it, so that no two names
+    share a file, and no name leads out of its folder.
     """
     safe = "".join(c if c.isalnum() or c in "-_.+" else "_" for c in name)
-    return safe if safe.strip(".") else f"_{safe}"
+    if safe == name and name.strip("."):
+        return name
+    return f"{safe.strip('.')}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"

@@ -44,6 +44,11 @@ def site_table(rows: pd.DataFrame) -> pd.DataFrame:
     return table.sort_index().reset_index().drop(columns="is_mean")
 
 
+def is_shifted(set_: str) -> bool:
+    """Whether an evaluation set shows its cases under a shift, as `in_domain+noise3` does."""
+    return "+" in set_
+
+
 def summarise(rows: pd.DataFrame, higher_is_better: Mapping[str, bool]) -> dict[str, float]:
     """Flat summary of the evaluation sets; what is undefined (NaN) has no key.
 
@@ -64,7 +69,7 @@ def summarise(rows: pd.DataFrame, higher_is_better: Mapping[str, bool]) -> dict[
         raise InputError(f"is higher better? not said for: {', '.join(unknown)}")
     summary: dict[str, float] = {}
     sites = site_table(rows)
-    acquired = ~sites["set"].str.contains("+", regex=False)
+    acquired = ~sites["set"].map(is_shifted)
     for metric, of_metric in rows.groupby("metric"):
         cells = of_metric.groupby(["set", "structure"])["value"].mean()
         sets = cells.groupby("set").mean()
@@ -83,7 +88,7 @@ def _lost_outside(cells: "pd.Series[float]") -> float:
     by_set = cells.unstack("structure")
     if IN_DOMAIN not in by_set.index:
         return math.nan
-    outside = by_set[[name != IN_DOMAIN and "+" not in str(name) for name in by_set.index]]
+    outside = by_set[[set_ != IN_DOMAIN and not is_shifted(set_) for set_ in by_set.index]]
     # A structure that one side lacks would turn another case mix into a gap.
     return float((by_set.loc[IN_DOMAIN] - outside).mean(axis=1).mean())
 
