@@ -100,7 +100,9 @@ def reference_dice(z, y, w, first=0):
 
 
 def reference_dice_ce(z, y, w):
-    return reference_dice(z, y, w, first=1) + reference_cross_entropy(z, y, w)
+    # batch_dice: the patches of the batch laid end to end make one.
+    joined = np.concatenate(z, axis=1)[None], np.concatenate(y, axis=0)[None]
+    return reference_dice(*joined, w, first=1) + reference_cross_entropy(z, y, w)
 
 
 def reference_distance(mask, spacing_mm):

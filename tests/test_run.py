@@ -133,6 +133,23 @@ def test_same_seed_same_weights_and_another_seed_others(phantom, tmp_path):
     assert not torch.equal(weights[0], weights[2])
 
 
+@pytest.mark.gpu
+def test_a_run_on_a_gpu(phantom, tmp_path):
+    folder = trained(tmp_path, *phantom, "trainer.accelerator=gpu", "loss=boundary")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["memory/peak_gpu_gb"] > 0
+    assert json.loads((folder / "environment.json").read_text())["gpu"]
+
+
+def test_without_a_gpu_asking_for_one_is_an_error(phantom, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(InputError, match="no GPU is here; take trainer=default"):
+        trained(tmp_path, *phantom, "trainer.accelerator=gpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(InputError, match=r"trainer.devices=2, but 1 GPU"):
+        trained(tmp_path, *phantom, "trainer=ddp", "trainer.devices=2")
+
+
 def test_2d_images(tmp_path):
     """PNG in colour, labels 0/128/255: `unet2d` reads them as one-slice volumes."""
     random = np.random.default_rng(0)

@@ -42,6 +42,7 @@ def upload(loggers: Sequence[Logger], folder: Path) -> None:
 
 
 def _wandb(folder: Path, run: str, project: str, config: Mapping[str, Any]) -> WandbLogger:
+    os.environ.setdefault("WANDB_SILENT", "true")  # our one line at the end says it all
     import wandb  # half a second, so only if it is used
 
     def started(*, offline: bool) -> WandbLogger:

@@ -7,7 +7,6 @@ and it is the same in every figure.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -153,7 +152,8 @@ def _label(axes: Axes, *, x: str, title: str = "") -> None:
 
 
 def _name_group(axes: Axes, *, y: float, site: str, set_: str) -> None:
-    place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "ha": "right", "parse_math": False}
+    beside = axes.get_yaxis_transform()
+    place: dict[str, Any] = {"transform": beside, "ha": "right", "parse_math": False}
     axes.text(-0.015, y, site, va="bottom", fontsize=9.5, color=INK, **place)
     axes.text(-0.015, y, set_, va="top", fontsize=7.5, color=GREY, **place)
 
