@@ -175,7 +175,7 @@ def test_the_main_job(tmp_path, workplace):
     for site in ("alpha", "beta", "gamma", "delta"):
         assert f" {site} " in done.stdout
     assert "precision: " in done.stdout
-    assert "offline, because WANDB_API_KEY is not set; upload: wandb sync " in done.stdout
+    assert "offline; set WANDB_API_KEY to log online; upload with: wandb sync " in done.stdout
     synced = Path(done.stdout.split("wandb sync ")[1].split()[0])
     assert list((ROOT / synced).glob("*.wandb"))
     assert str(run / "report.html") in done.stdout

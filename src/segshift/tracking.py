@@ -4,11 +4,13 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from segshift.results import read_rows
+
+ONLINE_WITHIN_S = 30.0  # then a run does not wait for the network any longer
 
 
 def loggers(
@@ -34,33 +36,30 @@ def upload(loggers: Sequence[Logger], folder: Path) -> None:
             run.summary.update(json.loads(summary.read_text()))
             place = Path(run.dir).parent
             run.finish()
-            print(
-                f"W&B:      offline, because WANDB_API_KEY is not set; upload: wandb sync {place}"
-                if run.offline
-                else f"W&B:      {run.url}"
-            )
+            sync = f"offline; set WANDB_API_KEY to log online; upload with: wandb sync {place}"
+            print(f"W&B:         {sync if run.offline else run.url}")
 
 
 def _wandb(folder: Path, run: str, project: str, config: Mapping[str, Any]) -> WandbLogger:
-    os.environ.setdefault("WANDB_SILENT", "true")  # our one line at the end says it all
     import wandb  # half a second, so only if it is used
 
-    def started(*, offline: bool) -> WandbLogger:
-        logger = WandbLogger(
-            name=run,
+    def started(mode: Literal["online", "offline"]) -> WandbLogger:
+        # Not through WandbLogger, whose arguments make wandb warn at every start.
+        experiment = wandb.init(
             project=project,
-            save_dir=folder,
-            offline=offline,
+            name=run,
+            dir=folder,
             config=dict(config),
-            settings=wandb.Settings(silent=True, console="off"),
+            mode=mode,
+            settings=wandb.Settings(silent=True, console="off", init_timeout=ONLINE_WITHIN_S),
         )
-        _ = logger.experiment  # connects now, where a failure costs no trained step
-        return logger
+        return WandbLogger(experiment=experiment)
 
     if "WANDB_API_KEY" not in os.environ:
-        return started(offline=True)
+        return started("offline")
     try:
-        return started(offline=False)
+        return started("online")
     except wandb.Error as error:
-        print(f"W&B:      not reachable ({error}), so this run is logged offline")
-        return started(offline=True)
+        reason = str(error).splitlines()[0]
+        print(f"W&B:       not reachable ({reason}), so this run is logged offline")
+        return started("offline")
