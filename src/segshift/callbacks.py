@@ -15,8 +15,11 @@ from segshift.results import Row, append_rows, write_rows
 from segshift.results.names import file_name
 
 
-class WriteRows(Callback):
-    """Every case's scores to `rows.csv` as soon as it is scored; sorted once all ranks are done."""
+class WriteCases(Callback):
+    """Every tested case as soon as it is scored: its rows, and one slice for the report.
+
+    `rows.csv` holds the rows so far; once all ranks are done rank 0 writes it anew, sorted.
+    """
 
     def __init__(self, folder: Path, *, run: str, sets: Sequence[str]) -> None:
         self.folder, self.run, self.sets = folder, run, tuple(sets)
@@ -31,13 +34,16 @@ class WriteRows(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Append one case."""
+        """Append one case; a rank without cases of its own has none."""
         if outputs is None:
             return
+        set_ = self.sets[dataloader_idx]
         who = (batch["case"], batch["patient"], batch["site"])
-        new = [Row(self.run, self.sets[dataloader_idx], *who, *s) for s in outputs["scores"]]
+        new = [Row(self.run, set_, *who, *score) for score in outputs["scores"]]
         append_rows(self._path(trainer.global_rank), new)
         self.rows += new
+        folder = self.folder / "figures" / "slices" / file_name(set_)
+        write_slice(folder / f"{file_name(batch['case'])}.npz", batch, outputs["prediction"])
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Gather, and let rank 0 write all rows; a case scored twice is an error there."""
@@ -51,41 +57,24 @@ class WriteRows(Callback):
         return self.folder / ("rows.csv" if rank == 0 else f"rows.rank{rank}.csv")
 
 
-class WriteSlices(Callback):
-    """One slice of every case for the report: the one that holds most of the structures."""
-
-    def __init__(self, folder: Path, *, sets: Sequence[str]) -> None:
-        self.folder, self.sets = folder, tuple(sets)
-
-    def on_test_batch_end(  # type: ignore[override]
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Mapping[str, Any] | None,
-        batch: Mapping[str, Any],
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Save image, reference and prediction of that slice (H, W) as an npz of a few kB."""
-        if outputs is None:
-            return
-        reference, prediction = batch["label"][0].cpu().numpy(), outputs["prediction"]
-        z = int(np.argmax(((reference > 0) | (prediction > 0)).sum(axis=(1, 2))))
-        image = batch["image"][:1]
-        plane = image[:, min(z * image.shape[1] // len(reference), image.shape[1] - 1)].float()
-        plane = functional.interpolate(plane[None], size=reference.shape[1:], mode="bilinear")
-        folder = self.folder / "figures" / "slices" / file_name(self.sets[dataloader_idx])
-        folder.mkdir(parents=True, exist_ok=True)
-        # Rows of a volume run towards the patient's front, which belongs at the top of a picture.
-        up = slice(None, None, -1) if len(reference) > 1 else slice(None)
-        np.savez_compressed(
-            folder / f"{file_name(batch['case'])}.npz",
-            case=batch["case"],
-            image=plane[0, 0].cpu().numpy()[up],
-            reference=reference[z][up].astype(np.int32),
-            prediction=prediction[z][up].astype(np.int32),
-            spacing_mm=np.array(batch["spacing"][1:]),
-        )
+def write_slice(path: Path, item: Mapping[str, Any], prediction: np.ndarray) -> None:
+    """Image, reference and prediction (H, W) of the slice that holds most, in a few kB."""
+    reference = item["label"][0].cpu().numpy()
+    z = int(np.argmax(((reference > 0) | (prediction > 0)).sum(axis=(1, 2))))
+    image = item["image"][:1]
+    plane = image[:, min(z * image.shape[1] // len(reference), image.shape[1] - 1)].float()
+    plane = functional.interpolate(plane[None], size=reference.shape[1:], mode="bilinear")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Rows of a volume run towards the patient's front, which belongs at the top of a picture.
+    up = slice(None, None, -1) if len(reference) > 1 else slice(None)
+    np.savez_compressed(
+        path,
+        case=item["case"],
+        image=plane[0, 0].cpu().numpy()[up],
+        reference=reference[z][up].astype(np.int32),
+        prediction=prediction[z][up].astype(np.int32),
+        spacing_mm=np.array(item["spacing"][1:]),
+    )
 
 
 class Checkpoints(ModelCheckpoint):

@@ -116,7 +116,7 @@ class SegmentationModule(L.LightningModule):
         self._validated.clear()
         for metric in self.task.directions:
             value = mean_of_structure_means(scores, metric)
-            self.log(f"val/{metric}", value, prog_bar=True, batch_size=1)
+            self.log(f"val/{metric}", value, batch_size=1)
 
     def test_step(
         self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0

@@ -88,7 +88,12 @@ def fit_and_test(parts: build.Experiment, folder: Path) -> None:
         config.trainer,
         folder,
         precision=precision,
-        callbacks=[checkpoints, timer, callbacks.EpochLine(), *_writers(folder, list(tests))],
+        callbacks=[
+            checkpoints,
+            timer,
+            callbacks.EpochLine(),
+            callbacks.WriteCases(folder, run=run_name(folder), sets=list(tests)),
+        ],
         loggers=loggers,
     )
     # Dropout is the only thing that still draws from torch's global stream.
@@ -127,7 +132,7 @@ def evaluate(config: DictConfig, folder: Path, *, command: str, choices: Mapping
         OmegaConf.merge(run.config.trainer, config.trainer, {"devices": 1, "strategy": "auto"}),
         folder,
         precision=precision,
-        callbacks=[timer, *_writers(folder, list(tests))],
+        callbacks=[timer, callbacks.WriteCases(folder, run=run_name(folder), sets=list(tests))],
         loggers=[],
     )
     data = CohortDataModule(
@@ -189,15 +194,6 @@ def _conclude(folder: Path, module: "SegmentationModule", measured: Mapping[str,
     print_site_table(rows, metric=metric, higher_is_better=higher)
     for name in ("rows.csv", "report.html", "figures"):
         print(f"{name:<12} {folder / name}")
-
-
-def _writers(folder: Path, sets: Sequence[str]) -> list[Any]:
-    from segshift import callbacks
-
-    return [
-        callbacks.WriteRows(folder, run=run_name(folder), sets=sets),
-        callbacks.WriteSlices(folder, sets=sets),
-    ]
 
 
 def _memory(trainer: "L.Trainer") -> dict[str, float]:
