@@ -245,6 +245,7 @@ def _quieten() -> None:
         ".*isinstance.treespec, LeafSpec.*",  # Lightning 2.6 on torch 2.13
         ".*does not have many workers.*",  # memory-mapped patches need none on a CPU
         ".*`weights_only` was not set.*",
+        ".*recommended to use .*sync_dist=True.*",  # the module gathers all ranks' cases itself
     ):
         warnings.filterwarnings("ignore", message=line)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
