@@ -108,6 +108,17 @@ class TestErrorsComeAtOnce:
         assert "unet3d" in done.stdout or "checkpoint" in done.stdout
         assert " torch\n" not in done.stderr
 
+    def test_evaluate_checks_its_options_first(self, cases):
+        for arguments, word in (
+            (["checkpoint=nowhere"], "no checkpoint at nowhere"),
+            (["checkpoint=nowhere", "trainer.precision=half"], "bf16-mixed"),
+            (["checkpoint=nowhere", "trainer.acelerator=cpu"], "accelerator"),
+        ):
+            done = python("-X", "importtime", "evaluate.py", f"data.manifest={cases}", *arguments)
+            *imports, message = done.stderr.rsplit("error: ", 1)
+            assert word in message
+            assert " torch\n" not in "".join(imports)
+
     def test_required(self):
         done = python("train.py", "data=manifest")
         assert "data.manifest is required" in done.stderr
@@ -244,22 +255,25 @@ def test_a_failing_rank_ends_the_run_with_its_message(tmp_path, workplace):
 def test_ctrl_c(several, tmp_path, workplace):
     """A real interrupt: a loadable checkpoint, a line that names it, no traceback."""
     command = [
-        sys.executable, "train.py", *several, *tiny(tmp_path, workplace), "trainer.epochs=500",
+        sys.executable, "train.py", *several, *tiny(tmp_path, workplace), "trainer.epochs=50",
+        "trainer.steps_per_epoch=30",
     ]  # fmt: skip
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=ENVIRONMENT | {"PYTHONUNBUFFERED": "1"}, start_new_session=True,
     ) as process:  # fmt: skip
         for line in process.stdout:
-            if line.startswith("epoch 3/"):
-                process.send_signal(signal.SIGINT)
+            if line.startswith("epoch 2/"):
+                time.sleep(0.5)  # into the third epoch
+                os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the whole group
                 break
         out, err = process.communicate(timeout=120)
     assert process.returncode != 0
-    assert "weights so far" in out
+    stopped = int(out.split("stopped at step ")[1].split(";")[0])
+    assert stopped > 60
     assert "Traceback" not in err
     content = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
-    assert content["global_step"] >= 3
+    assert content["global_step"] == stopped
 
 
 def test_import_msd_and_its_errors(tmp_path):
@@ -267,6 +281,30 @@ def test_import_msd_and_its_errors(tmp_path):
     assert done.returncode != 0
     assert "dataset.json does not exist" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_loss_of_somebody_elses_package(tmp_path, workplace):
+    """A class and a YAML in the folder one starts from; nothing of ours is touched."""
+    (tmp_path / "theirs.py").write_text(
+        "import torch\n"
+        "class Squared(torch.nn.Module):\n"
+        "    def forward(self, logits, label):\n"
+        "        one_hot = torch.zeros_like(logits).scatter_(1, label, 1.0)\n"
+        "        return (logits.float().softmax(1) - one_hot).square().mean()\n"
+    )
+    (tmp_path / "loss").mkdir()
+    (tmp_path / "loss" / "squared.yaml").write_text("_target_: theirs.Squared\n")
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "segshift.cli", "train", "loss=squared",
+            *tiny(tmp_path / "run", workplace),
+        ],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=ENVIRONMENT | {"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "theirs.Squared" in (tmp_path / "run" / "config.yaml").read_text()
 
 
 @pytest.mark.slow

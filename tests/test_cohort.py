@@ -100,6 +100,11 @@ class TestManifest:
             ([HEADER, LINE.replace("kidney=4", "kidney=0")], "from 1 upwards"),
             ([HEADER, LINE.replace("dijon", "a/b")], "may not hold '/'"),
             ([HEADER, LINE.replace("dijon", "..")], "nor begin with"),
+            ([HEADER, LINE.replace("dijon", "a+b")], "which marks a shift"),
+            ([HEADER, LINE.replace("liver=1", "mean=1")], "not 'mean'"),
+            ([HEADER, LINE.replace("liver=1", "a/b=1")], "structure name"),
+            ([HEADER, LINE.replace("liver=1", "$x$=1")], "structure name"),
+            ([HEADER, LINE.replace("liver=1", "=1")], "structure name"),
             (
                 [HEADER, LINE, LINE.replace("a,p1", "b,p2").replace("kidney", "spleen")],
                 "case 'b' has the structures",

@@ -113,7 +113,21 @@ def test_the_patch_is_bounded(tmp_path):
 @pytest.mark.parametrize("shape", [(30, 50, 70), (16, 61, 47)])
 def test_padding_for_the_pooling_counts_too(tmp_path, shape):
     cases = [make_case(tmp_path, f"c{i}", shape=shape) for i in range(2)]
-    assert np.prod(plan(cases, patch_voxels=20000).view.patch) <= 20000
+    assert 10000 < np.prod(plan(cases, patch_voxels=20000).view.patch) <= 20000
+
+
+@pytest.mark.parametrize("shape", [(100000, 80000), (40000, 20), (512, 512, 512), (7, 900, 5)])
+def test_a_huge_image_is_planned_in_few_trials(shape, monkeypatch):
+    from segshift import plan as room
+
+    trials = []
+    sound = room.topology
+    monkeypatch.setattr(room, "topology", lambda *a: trials.append(a) or sound(*a))
+    patch = room._fitting(np.array(shape), np.ones(len(shape)), 131072)
+    padded = room._padded(patch, np.ones(len(shape)))
+    assert padded.prod() <= 131072
+    assert patch.prod() > 131072 / 3 or np.array_equal(patch, shape)
+    assert len(trials) < 200
 
 
 def test_the_batch_fills_the_voxels(tmp_path):

@@ -215,6 +215,18 @@ def test_a_loss_that_turns_nan_stops_the_run_and_names_the_last_good_checkpoint(
     assert all(v.isfinite().all() for v in content["state_dict"].values())
 
 
+def test_a_score_of_zero_is_a_score_and_no_score_is_none(phantom, tmp_path, monkeypatch):
+    from segshift import module
+
+    for value, expected in ((0.0, 0.0), (math.nan, None)):
+        monkeypatch.setattr(module, "mean_of_structure_means", lambda *_, v=value: v)
+        folder = trained(tmp_path / str(value), *phantom)
+        text = (folder / "summary.json").read_text()
+        assert json.loads(text).get("val/dice") == expected
+        assert "NaN" not in text
+        assert "Infinity" not in text
+
+
 def test_weights_that_turn_nan_stop_the_run_before_they_are_saved(phantom, tmp_path, monkeypatch):
     """An infinite gradient ruins the weights of a step whose loss was finite."""
     from segshift.module import SegmentationModule

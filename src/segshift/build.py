@@ -131,12 +131,14 @@ def check_options(config: DictConfig) -> None:
                 f"{key}={value}: {'a whole number' if kind is int else 'a number'} from {low:g}"
                 + (f" to {high:g}" if high < math.inf else "")
             )
-    for key in ("plan.patch", "plan.spacing_mm"):
+    for key, kinds in (("plan.patch", (int,)), ("plan.spacing_mm", (int, float))):
         values = OmegaConf.select(config, key)
         if values is not None and not (
-            isinstance(values, ListConfig) and all(type(v) in (int, float) for v in values)
+            isinstance(values, ListConfig)
+            and all(type(v) in kinds and 0 < v < math.inf for v in values)
         ):
-            raise InputError(f"{key}={values}: a list of numbers in the order z, y, x, or null")
+            whole = "whole " if float not in kinds else ""
+            raise InputError(f"{key}={values}: a list of {whole}numbers above 0 (z, y, x), or null")
     trainer = config.trainer
     check_precision(trainer.precision)
     check_accelerator(trainer.accelerator)
@@ -191,10 +193,8 @@ class LoadedRun:
     patients: frozenset[str]  # trained or chosen on: never to be judged on
 
 
-def load(checkpoint: str | Path, *, precision: str = "32-true") -> LoadedRun:
-    """Load a run's folder (its best checkpoint) or a `.ckpt`; needs none of the YAML files."""
-    import torch
-
+def checkpoint_file(checkpoint: str | Path) -> Path:
+    """The file that a run's folder (its best checkpoint) or a path to a `.ckpt` means."""
     path = Path(checkpoint)
     if path.is_dir():
         path = path / "checkpoints" / "best.ckpt"
@@ -203,6 +203,14 @@ def load(checkpoint: str | Path, *, precision: str = "32-true") -> LoadedRun:
             raise InputError(f"{checkpoint} was stopped before its first validation; take {last}")
     if not path.is_file():
         raise InputError(f"there is no checkpoint at {path}")
+    return path
+
+
+def load(checkpoint: str | Path, *, precision: str = "32-true") -> LoadedRun:
+    """Load a run's folder or a `.ckpt`; needs none of the YAML files."""
+    import torch
+
+    path = checkpoint_file(checkpoint)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         described = content["segshift"]

@@ -21,7 +21,8 @@ RECORDED = ("segshift", "torch", "lightning", "monai", "hydra-core", "numpy", "w
 
 def rank() -> int:
     """This process' number in a distributed run; 0 otherwise."""
-    return int(os.environ.get("RANK", "0"))
+    launched = "TORCHELASTIC_RUN_ID" in os.environ  # some clusters set RANK for everybody
+    return int(os.environ["RANK"]) if launched else 0
 
 
 def check_precision(name: str) -> None:
@@ -88,9 +89,11 @@ def keep_freed_memory() -> None:
     """Let glibc keep what tensors free instead of giving it back and faulting it in again.
 
     A CPU training step allocates and frees the same hundreds of megabytes; without this a quarter
-    of its time goes into page faults (bench/README.md). It costs no more than the step's own peak.
+    of its time goes into page faults, with it the process keeps its peak (bench/README.md).
     """
-    if platform.libc_ver()[0] == "glibc":
+    import torch
+
+    if platform.libc_ver()[0] == "glibc" and not torch.cuda.is_available():
         trim_threshold, mmap_max = -1, -4  # names of mallopt(3)
         libc = ctypes.CDLL(None)
         libc.mallopt(trim_threshold, 2**31 - 1)

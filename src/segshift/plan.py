@@ -63,7 +63,8 @@ def make_plan(
 ) -> Plan:
     """Plan from the training cases' headers and labels; what is given overrides what is derived.
 
-    A derived patch has at most `patch_voxels`; a derived batch fills them, with at least 2 patches.
+    A derived patch has at most `patch_voxels`; a derived batch has as many patches as fit into
+    them, but at least 2.
     Raises InputError for 2D images under a 3D view and for a patch that the pooling cannot halve.
     """
     _check_view(dimensions, context)
@@ -176,8 +177,13 @@ def _target_spacing(headers: Sequence[Geometry]) -> tuple[float, ...]:
 def _fitting(size: np.ndarray, spacing_mm: np.ndarray, voxels: int) -> np.ndarray:
     """Take from the longest edge until the patch, padded for pooling, has at most `voxels`."""
     size = size.astype(int)
+    # Padding only adds, so the unpadded patch has to fit first: the longest edges give way.
+    edge = int(size.max())
+    while np.minimum(size, edge).prod() > voxels and edge > SMALLEST_EDGE:
+        edge -= max(edge // 50, 1)
+    size = np.minimum(size, edge + max(edge // 50, 1))
     while _padded(size, spacing_mm).prod() > voxels and size.max() > SMALLEST_EDGE:
-        size[np.argmax(size)] -= 1
+        size[np.argmax(size)] -= max(size.max() // 100, 1)
     return size
 
 

@@ -40,11 +40,11 @@ def train(config: DictConfig, folder: Path, *, command: str, choices: Mapping[st
     print(announcement(parts))
     trainer = parts.config.trainer
     environment.check_devices(trainer.accelerator, trainer.devices)
+    _stored(parts)  # here, where a wrong pixel is found before anything is written
     sides = {"train": parts.split.train, "val": parts.split.val, **parts.split.tests}
     about = environment.record(parts.cohort, command=command, choices=choices)
     _describe(folder, parts.config, sides, parts.plan, about)
     if trainer.devices > 1:
-        _stored(parts)  # here, where an error is seen once, and once for all processes
         launch(folder, processes=trainer.devices)
     else:
         fit_and_test(parts, folder)
@@ -59,9 +59,9 @@ def fit_and_test(parts: build.Experiment, folder: Path) -> None:
     from segshift.data import CohortDataModule
     from segshift.seeds import derived_seed
 
-    environment.keep_freed_memory()
     config, plan = parts.config, parts.plan
     train_cases, val_cases, tests = _stored(parts)
+    environment.keep_freed_memory()
     precision = environment.precision(config.trainer.precision, config.trainer.accelerator)
     module = build.module_of(config, plan, precision=precision)
     data = CohortDataModule(
@@ -104,27 +104,30 @@ def fit_and_test(parts: build.Experiment, folder: Path) -> None:
         raise TrainingDivergedError(f"{error}. Last good checkpoint: {checkpoints.last}") from error
     trainer.test(module, datamodule=data, ckpt_path="best", verbose=False, weights_only=True)
     if trainer.is_global_zero:
-        chosen = {"selection": "source_val", monitor: float(checkpoints.best_model_score or "nan")}
-        _conclude(folder, module, {**chosen, **timer.seconds, **_memory(trainer)})
+        best = checkpoints.best_model_score
+        chosen = {monitor: float(best)} if best is not None and best.isfinite() else {}
+        measured = {"selection": "source_val", **chosen, **timer.seconds, **_memory(trainer)}
+        _conclude(folder, module, measured)
         tracking.upload(loggers, folder)
 
 
 def evaluate(config: DictConfig, folder: Path, *, command: str, choices: Mapping[str, str]) -> None:
     """Test an existing model on the cases of another cohort that it has not seen."""
     config = build.resolved(config)
+    environment.check_precision(config.trainer.precision)
+    environment.check_accelerator(config.trainer.accelerator)
+    checkpoint = build.checkpoint_file(config.checkpoint)
     cohort = build.cohort_of(config)
 
     from segshift import callbacks
     from segshift.data import CohortDataModule
 
-    environment.check_precision(config.trainer.precision)
-    environment.check_accelerator(config.trainer.accelerator)
     environment.check_devices(config.trainer.accelerator, 1)
-    environment.keep_freed_memory()
     precision = environment.precision(config.trainer.precision, config.trainer.accelerator)
-    run = build.load(config.checkpoint, precision=precision)
+    run = build.load(checkpoint, precision=precision)
     sets = build.unseen_sets(config, cohort, run)
     tests = _tests(sets, run.plan, Path(config.store))
+    environment.keep_freed_memory()
     about = environment.record(cohort, command=command, choices=choices)
     _describe(folder, config, {s.name: s.cases for s in sets}, run.plan, about)
     timer = callbacks.Timer()
@@ -172,10 +175,14 @@ def _describe(
     about: Mapping[str, Any],
 ) -> None:
     """Write what is needed to repeat the run, into a folder of its own."""
-    if (folder / "config.yaml").exists():
-        raise InputError(f"{folder} holds another run; set name=... or hydra.run.dir=...")
     folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(config, folder / "config.yaml")
+    try:
+        with (folder / "config.yaml").open("x") as file:
+            file.write(OmegaConf.to_yaml(config))
+    except FileExistsError as error:
+        raise InputError(
+            f"{folder} holds another run; set name=... or hydra.run.dir=..."
+        ) from error
     _write_json(folder / "split.json", {n: [c.id for c in cases] for n, cases in sides.items()})
     _write_json(folder / "plan.json", asdict(plan))
     _write_json(folder / "environment.json", about)
@@ -282,4 +289,4 @@ def _trainer(
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -36,7 +36,8 @@ def upload(loggers: Sequence[Logger], folder: Path) -> None:
             run.summary.update(json.loads(summary.read_text()))
             place = Path(run.dir).parent
             run.finish()
-            sync = f"offline; set WANDB_API_KEY to log online; upload with: wandb sync {place}"
+            hint = "" if os.environ.get("WANDB_API_KEY") else "set WANDB_API_KEY to log online; "
+            sync = f"offline; {hint}upload with: wandb sync {place}"
             print(f"W&B:         {sync if run.offline else run.url}")
 
 
@@ -55,11 +56,11 @@ def _wandb(folder: Path, run: str, project: str, config: Mapping[str, Any]) -> W
         )
         return WandbLogger(experiment=experiment)
 
-    if "WANDB_API_KEY" not in os.environ:
+    if not os.environ.get("WANDB_API_KEY"):
         return started("offline")
     try:
         return started("online")
     except wandb.Error as error:
         reason = str(error).splitlines()[0]
-        print(f"W&B:       not reachable ({reason}), so this run is logged offline")
+        print(f"W&B:       no connection or login ({reason}), so this run is logged offline")
         return started("offline")

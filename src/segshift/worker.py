@@ -26,6 +26,8 @@ def main() -> None:
         fit_and_test(build.experiment(config, plan=plan), folder)
     except (InputError, TrainingDivergedError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

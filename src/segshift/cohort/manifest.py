@@ -103,10 +103,10 @@ def _check_line(
     for column in (*REQUIRED[:3], *image_columns):
         if not line[column].strip():
             raise InputError(f"{where}: column {column!r} is empty")
-    if not re.fullmatch(r"[^/\\.\s][^/\\]*", line["site"]):
+    if not re.fullmatch(r"[^/\\+.\s][^/\\+]*", line["site"]):
         raise InputError(
-            f"{where}: site {line['site']!r} names folders and figures, so it may not hold '/' or "
-            "'\\' nor begin with '.' or a space"
+            f"{where}: site {line['site']!r} becomes part of names, so it may not hold '/', "
+            "'\\' or '+' (which marks a shift) nor begin with '.' or a space"
         )
 
 
@@ -130,6 +130,12 @@ def _checked_structures(where: str, values: Mapping[str, int]) -> dict[str, int]
     if not isinstance(values, Mapping) or not all(type(v) is int for v in values.values()):
         raise InputError(
             f"{where} is {values!r}; it should map names to whole numbers: {{liver: 1}}"
+        )
+    wrong = [n for n in values if not re.fullmatch(r"[^\W_][\w.-]*", str(n)) or n == "mean"]
+    if wrong:
+        raise InputError(
+            f"{where} has the structure name(s) {wrong}; a name has letters, digits, '_', '-' and "
+            "'.', begins with a letter or digit and is not 'mean', which tables use"
         )
     if min(values.values()) < 1 or len(set(values.values())) < len(values):
         raise InputError(

@@ -24,7 +24,7 @@ from segshift.progress import tracked
 from segshift.seeds import generator
 from segshift.shifts import Shift
 
-LAYOUT = 1  # raise it when what is written changes
+LAYOUT = 2  # raise it when what is written changes
 LANDMARKS = 1000  # voxels per structure remembered for foreground sampling
 SEED = 0  # not the run's seed: a case is corrupted alike for every model, and stored once for all
 
