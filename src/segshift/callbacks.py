@@ -116,13 +116,14 @@ class Checkpoints(ModelCheckpoint):
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
         """Ctrl-C keeps the weights of this moment; after any other end the last good ones stay."""
-        weights = [p.detach() for p in pl_module.parameters()]
-        good = all(bool(weight.isfinite().all()) for weight in weights)
-        if isinstance(exception, KeyboardInterrupt) and trainer.state.fn == "fit" and good:
+        if not isinstance(exception, KeyboardInterrupt):
+            return
+        good = all(bool(p.isfinite().all()) for p in pl_module.parameters())
+        if trainer.state.fn == "fit" and good:
             # Not trainer.save_checkpoint: its barrier would wait for ranks stopped elsewhere.
             content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
             trainer.strategy.save_checkpoint(content, self.last)
-        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
+        if trainer.is_global_zero:
             print(f"\nstopped at step {trainer.global_step}; weights so far: {self.last}")
 
     def on_save_checkpoint(
@@ -156,7 +157,7 @@ class EpochLine(Callback):
 
 
 class Timer(Callback):
-    """Wall time of training and of evaluation, and the training steps' own rate."""
+    """Wall time of training and of testing, in seconds."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from segshift.data.store import StoredCase
     from segshift.module import SegmentationModule
 
+    StoredSets = tuple[list[StoredCase], list[StoredCase], dict[str, list[StoredCase]]]
+
 
 def train(config: DictConfig, folder: Path, *, command: str, choices: Mapping[str, str]) -> None:
     """Train and test; `folder` then holds all that a run leaves behind.
@@ -40,18 +42,18 @@ def train(config: DictConfig, folder: Path, *, command: str, choices: Mapping[st
     print(announcement(parts))
     trainer = parts.config.trainer
     environment.check_devices(trainer.accelerator, trainer.devices)
-    _stored(parts)  # here, where a wrong pixel is found before anything is written
+    cases = stored(parts)  # here, where a wrong pixel is found before anything is written
     sides = {"train": parts.split.train, "val": parts.split.val, **parts.split.tests}
     about = environment.record(parts.cohort, command=command, choices=choices)
     _describe(folder, parts.config, sides, parts.plan, about)
     if trainer.devices > 1:
         launch(folder, processes=trainer.devices)
     else:
-        fit_and_test(parts, folder)
+        fit_and_test(parts, cases, folder)
     print(f"all in {time.monotonic() - start:.0f} s")
 
 
-def fit_and_test(parts: build.Experiment, folder: Path) -> None:
+def fit_and_test(parts: build.Experiment, cases: "StoredSets", folder: Path) -> None:
     """The part that every process of a distributed run does; rank 0 writes."""
     import torch
 
@@ -60,7 +62,7 @@ def fit_and_test(parts: build.Experiment, folder: Path) -> None:
     from segshift.seeds import derived_seed
 
     config, plan = parts.config, parts.plan
-    train_cases, val_cases, tests = _stored(parts)
+    train_cases, val_cases, tests = cases
     environment.keep_freed_memory()
     precision = environment.precision(config.trainer.precision, config.trainer.accelerator)
     module = build.module_of(config, plan, precision=precision)
@@ -221,9 +223,8 @@ def _loggers(parts: build.Experiment, folder: Path) -> list[Any]:
     )
 
 
-def _stored(
-    parts: build.Experiment,
-) -> tuple[list["StoredCase"], list["StoredCase"], dict[str, list["StoredCase"]]]:
+def stored(parts: build.Experiment) -> "StoredSets":
+    """Every case of the run, preprocessed: train, validation, and the evaluation sets by name."""
     from segshift.data.store import store_cases
     from segshift.shifts import Identity
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from segshift import build
 from segshift.errors import InputError, TrainingDivergedError
 from segshift.plan import plan_from_dict
-from segshift.run import fit_and_test
+from segshift.run import fit_and_test, stored
 
 
 def main() -> None:
@@ -23,7 +23,8 @@ def main() -> None:
     torch.set_num_threads(max(torch.get_num_threads() // processes, 1))  # share the cores
     try:
         plan = plan_from_dict(json.loads((folder / "plan.json").read_text()))
-        fit_and_test(build.experiment(config, plan=plan), folder)
+        parts = build.experiment(config, plan=plan)
+        fit_and_test(parts, stored(parts), folder)
     except (InputError, TrainingDivergedError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
