@@ -17,22 +17,34 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from monai.losses import FocalLoss
 from omegaconf import DictConfig, OmegaConf
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import (
+    binary_dilation,
+    distance_transform_edt,
+    generate_binary_structure,
+    grey_dilation,
+    grey_erosion,
+)
+from scipy.ndimage import label as label_blobs
+from skimage.morphology import skeletonize
 from torch import nn
 
 from segshift.errors import InputError
 from segshift.losses import (
     BCE,
+    IGNORE,
     Boundary,
     CrossEntropy,
     Dice,
     Focal,
+    Scheduled,
     Tversky,
     WeightedSum,
     inverse_frequency,
     signed_distance_mm,
 )
 from segshift.losses.contract import full_precision
+from segshift.losses.distance import separable
+from segshift.terms import with_terms
 
 CONFIGS = {path.stem: path for path in Path(__file__).parents[1].glob("conf/loss/*.yaml")}
 SPACING_MM = (3.0, 1.5, 0.8)
@@ -43,7 +55,9 @@ each_loss = pytest.mark.parametrize("name", sorted(CONFIGS))
 each_view = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 
 
-# References in float64, no code shared with the package: z (B, K, *S), y (B, *S), w (K,) | None.
+# References in float64, no code shared with the package. z (B, K, *S); y (B, *S) class indices; w
+# (K,) | None. Written for exclusive structures without ignored voxels: tests of their own lead
+# regions and ignored voxels back to these.
 
 
 def frequency(k):
@@ -55,15 +69,41 @@ def softmax(z):
     return e / e.sum(1, keepdims=True)
 
 
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
 def ones_unless(w, k):
     return np.ones(k) if w is None else np.asarray(w, float)
 
 
+def of_truth(values, y):
+    return np.take_along_axis(values, y[:, None], 1)[:, 0]
+
+
+def joined(z, y):
+    """The samples of a batch laid end to end: one big patch."""
+    return np.concatenate(z, axis=1)[None], np.concatenate(y, axis=0)[None]
+
+
+def weighted(terms, w, k):
+    """Mean over samples and structures of terms {(sample, structure): value}."""
+    weight = ones_unless(w, k)
+    return float(np.mean([weight[s] * value for (_, s), value in terms.items()]))
+
+
+def each(z, y, first):
+    """Sample and structure, its probability and its mask."""
+    for b, (p, label) in enumerate(zip(softmax(z), y, strict=True)):
+        for s in range(first, z.shape[1]):
+            yield (b, s), p[s], label == s
+
+
 def reference_bce(z, y, w):
     k = z.shape[1]
-    p, of_voxel = 1 / (1 + np.exp(-z)), ones_unless(w, k)[y]
+    of_voxel = ones_unless(w, k)[y]
     per_structure = [
-        (of_voxel * -np.where(y == s, np.log(p[:, s]), np.log(1 - p[:, s]))).mean()
+        (of_voxel * np.where(y == s, np.logaddexp(0, -z[:, s]), np.logaddexp(0, z[:, s]))).mean()
         for s in range(k)
     ]
     return float(np.mean(per_structure))
@@ -75,34 +115,100 @@ def reference_weighted_bce(z, y, w):
 
 
 def reference_focal(z, y, w, gamma=2.0):
-    p_y = np.take_along_axis(softmax(z), y[:, None], 1)[:, 0]
+    p_y = of_truth(softmax(z), y)
     return float((ones_unless(w, z.shape[1])[y] * (1 - p_y) ** gamma * -np.log(p_y)).mean())
+
+
+def reference_sigmoid_focal(z, y, w):
+    k, p = z.shape[1], sigmoid(z)
+    terms = []
+    for s in range(k):
+        p_t = np.where(y == s, p[:, s], 1 - p[:, s])
+        minus_log = np.where(y == s, np.logaddexp(0, -z[:, s]), np.logaddexp(0, z[:, s]))
+        terms.append((ones_unless(w, k)[y] * (1 - p_t) ** 2 * minus_log).mean())
+    return float(np.mean(terms))
 
 
 def reference_cross_entropy(z, y, w):
     return reference_focal(z, y, w, gamma=0.0)
 
 
-def reference_tversky(z, y, w, fp=0.3, fn=0.7, smooth=SMOOTH, first=0):
-    weight, terms = ones_unless(w, z.shape[1]), []
-    for p, label in zip(softmax(z), y, strict=True):
-        for s in range(first, z.shape[1]):
-            g = label == s
-            hit, false, missed = (p[s] * g).mean(), (p[s] * ~g).mean(), ((1 - p[s]) * g).mean()
-            terms.append(
-                weight[s] * (1 - (hit + smooth) / (hit + fp * false + fn * missed + smooth))
-            )
-    return float(np.mean(terms))
+def reference_topk(z, y, w, share=0.1):
+    p_y = of_truth(softmax(z), y).ravel()
+    hardest = np.argsort(p_y)[: math.ceil(share * p_y.size)]
+    return float((ones_unless(w, z.shape[1])[y.ravel()] * -np.log(p_y))[hardest].mean())
+
+
+def reference_label_smoothing(z, y, w, smoothing=0.1):
+    k = z.shape[1]
+    asked = np.full(z.shape, smoothing / k)
+    for s in range(k):
+        asked[:, s][y == s] += 1 - smoothing
+    return float((ones_unless(w, k)[y] * (asked * -np.log(softmax(z))).sum(1)).mean())
+
+
+def reference_nacl(z, y, w, alpha=0.1):
+    k = z.shape[1]
+    away = 0
+    for s in range(k):
+        near = np.zeros(y.shape)
+        for place in np.ndindex(*y.shape):
+            box = tuple(slice(max(i - 1, 0), i + 2) for i in place[1:])
+            near[place] = (y[(place[0], *box)] == s).mean()
+        away = away + np.abs(z[:, s] - near) / k
+    loss = -np.log(of_truth(softmax(z), y)) + alpha * away
+    return float((ones_unless(w, k)[y] * loss).mean())
+
+
+def tversky_index(p, g, fp, fn, smooth):
+    hit, false, missed = (p * g).mean(), (p * ~g).mean(), ((1 - p) * g).mean()
+    return (hit + smooth) / (hit + fp * false + fn * missed + smooth)
+
+
+def reference_tversky(z, y, w, fp=0.3, fn=0.7, smooth=SMOOTH, first=0, power=1.0):
+    terms = {
+        key: (1 - tversky_index(p, g, fp, fn, smooth)) ** power for key, p, g in each(z, y, first)
+    }
+    return weighted(terms, w, z.shape[1])
+
+
+def reference_focal_tversky(z, y, w):
+    return reference_tversky(z, y, w, power=0.75)
 
 
 def reference_dice(z, y, w, first=0):
     return reference_tversky(z, y, w, 0.5, 0.5, SMOOTH / 2, first)
 
 
+def reference_generalised_dice(z, y, w):
+    k, values = z.shape[1], []
+    for p, label in zip(softmax(z), y, strict=True):
+        volume = np.array([(label == s).mean() for s in range(k)])
+        importance = 1 / np.where(volume > 0, volume, volume[volume > 0].min()) ** 2
+        importance = importance / importance.sum() * ones_unless(w, k)
+        both = sum(importance[s] * (p[s] * (label == s)).mean() for s in range(k))
+        total = sum(importance[s] * (p[s].mean() + volume[s]) for s in range(k))
+        values.append(1 - (2 * both + SMOOTH) / (total + SMOOTH))
+    return float(np.mean(values))
+
+
 def reference_dice_ce(z, y, w):
-    # batch_dice: the patches of the batch laid end to end make one.
-    joined = np.concatenate(z, axis=1)[None], np.concatenate(y, axis=0)[None]
-    return reference_dice(*joined, w, first=1) + reference_cross_entropy(z, y, w)
+    return reference_dice(*joined(z, y), w, first=1) + reference_cross_entropy(z, y, w)
+
+
+def reference_dice_focal(z, y, w):
+    return reference_dice(*joined(z, y), w) + reference_focal(z, y, w)
+
+
+def reference_unified_focal(z, y, w, fn=0.6, gamma=0.5):
+    k, p_y = z.shape[1], of_truth(softmax(z), y)
+    factor = np.where(y > 0, fn, (1 - fn) * (1 - p_y) ** gamma)
+    focal = (ones_unless(w, k)[y] * factor * -np.log(p_y)).mean()
+    terms = {
+        key: (1 - tversky_index(p, g, 1 - fn, fn, SMOOTH)) ** (1 - gamma if key[1] else 1)
+        for key, p, g in each(z, y, 0)
+    }
+    return float(0.5 * focal + 0.5 * weighted(terms, w, k))
 
 
 def reference_distance(mask, spacing_mm):
@@ -112,26 +218,135 @@ def reference_distance(mask, spacing_mm):
     return distance_transform_edt(~mask, sampling=spacing_mm) - inside
 
 
+def reference_phi(mask, absent=1.0):
+    spacing_mm = np.array(SPACING_MM)[-mask.ndim :]
+    if not mask.any():
+        return np.full(mask.shape, absent)
+    if mask.all():
+        return np.full(mask.shape, -absent)
+    diagonal_mm = np.linalg.norm(spacing_mm * mask.shape)
+    return np.clip(reference_distance(mask, spacing_mm) / diagonal_mm, -1, 1)
+
+
 def reference_boundary(z, y, w):
-    weight, spacing_mm = ones_unless(w, z.shape[1]), np.array(SPACING_MM)[-(z.ndim - 2) :]
-    diagonal_mm, terms = np.linalg.norm(spacing_mm * z.shape[2:]), []
-    for p, label in zip(softmax(z), y, strict=True):
-        for s in range(1, z.shape[1]):
-            phi = np.clip(reference_distance(label == s, spacing_mm) / diagonal_mm, -1, 1)
-            terms.append(weight[s] * (p[s] * phi).mean())
-    return reference_dice(z, y, w) + float(np.mean(terms))
+    terms = {key: (p * reference_phi(g)).mean() for key, p, g in each(z, y, 1)}
+    return reference_dice(z, y, w) + weighted(terms, w, z.shape[1])
+
+
+def reference_generalised_surface(z, y, w):
+    terms = {}
+    for key, p, g in each(z, y, 1):
+        phi = reference_phi(g)
+        terms[key] = 1 - ((phi * (1 - (g + p))) ** 2).sum() / (phi**2).sum()
+    return reference_dice(z, y, w) + weighted(terms, w, z.shape[1])
+
+
+def reference_hausdorff_dt(z, y, w):
+    terms = {
+        key: ((p - g) ** 2 * (reference_phi(g) ** 2 + reference_phi(p > 0.5, 0.0) ** 2)).mean()
+        for key, p, g in each(z, y, 1)
+    }
+    return reference_dice(z, y, w) + 10 * weighted(terms, w, z.shape[1])
+
+
+def reference_soft_skeleton(volume, iterations=3):
+    """Shit et al., algorithm 1: openings of ever more eroded volumes."""
+    cross, cube = generate_binary_structure(volume.ndim, 1), np.ones((3,) * volume.ndim)
+
+    def opening_lost(v):
+        eroded = grey_erosion(v, footprint=cross, mode="constant", cval=np.inf)
+        opened = grey_dilation(eroded, footprint=cube, mode="constant", cval=-np.inf)
+        return np.maximum(v - opened, 0)
+
+    skeleton = opening_lost(volume)
+    for _ in range(iterations):
+        volume = grey_erosion(volume, footprint=cross, mode="constant", cval=np.inf)
+        lost = opening_lost(volume)
+        skeleton = skeleton + np.maximum(lost - skeleton * lost, 0)
+    return skeleton
+
+
+def reference_cl_dice(z, y, w):
+    def share(skeleton, volume):
+        return ((skeleton * volume).mean() + SMOOTH) / (skeleton.mean() + SMOOTH)
+
+    terms = {}
+    for key, p, g in each(z, y, 1):
+        precision = share(reference_soft_skeleton(p), g)
+        sensitivity = share(reference_soft_skeleton(g.astype(float)), p)
+        terms[key] = 1 - 2 * precision * sensitivity / (precision + sensitivity)
+    return 0.5 * reference_dice(z, y, w) + 0.5 * weighted(terms, w, z.shape[1])
+
+
+def reference_skeleton_recall(z, y, w):
+    terms = {}
+    for key, p, g in each(z, y, 1):
+        tube = binary_dilation(skeletonize(g), np.ones((5,) * g.ndim)) & g
+        terms[key] = 1 - ((p * tube).mean() + SMOOTH) / (tube.mean() + SMOOTH)
+    return reference_dice_ce(z, y, w) + weighted(terms, w, z.shape[1])
+
+
+def reference_blob(z, y, w):
+    terms = {}
+    for key, p, g in each(z, y, 1):
+        numbers, count = label_blobs(g, np.ones((3,) * g.ndim))
+        misses = []
+        for number in range(1, count + 1) if count else [1]:
+            # Voxels of other blobs are left out, but the patch keeps its size.
+            one, counted = numbers == number, (numbers == number) | ~g
+            both, total = (p * one).mean(), (p * counted).mean() + one.mean()
+            misses.append(1 - (2 * both + SMOOTH) / (total + SMOOTH))
+        terms[key] = np.mean(misses)
+    return reference_dice_ce(z, y, w) + 0.5 * weighted(terms, w, z.shape[1])
+
+
+def reference_sum(z, y, w):
+    terms = {key: (p * reference_phi(g)).mean() for key, p, g in each(z, y, 1)}
+    return reference_cross_entropy(z, y, w) + 0.5 * weighted(terms, w, z.shape[1])
 
 
 REFERENCES: dict[str, Callable[..., float]] = {
     "bce": reference_bce,
-    "weighted_bce": reference_weighted_bce,
+    "blob": reference_blob,
+    "boundary": reference_boundary,
+    "cl_dice": reference_cl_dice,
     "cross_entropy": reference_cross_entropy,
     "dice": reference_dice,
     "dice_ce": reference_dice_ce,
-    "tversky": reference_tversky,
+    "dice_focal": reference_dice_focal,
     "focal": reference_focal,
-    "boundary": reference_boundary,
+    "focal_tversky": reference_focal_tversky,
+    "generalised_dice": reference_generalised_dice,
+    "generalised_surface": reference_generalised_surface,
+    "hausdorff_dt": reference_hausdorff_dt,
+    "label_smoothing": reference_label_smoothing,
+    "nacl": reference_nacl,
+    "sigmoid_focal": reference_sigmoid_focal,
+    "skeleton_recall": reference_skeleton_recall,
+    "sum": reference_sum,
+    "topk": reference_topk,
+    "tversky": reference_tversky,
+    "unified_focal": reference_unified_focal,
+    "weighted_bce": reference_weighted_bce,
 }
+
+# What a loss does not claim, each with the reason.
+NOT_ADDITIVE = {"generalised_dice"}  # a ratio of sums over structures
+NOT_MEAN_OVER_BATCH = {
+    "topk",  # the hardest of the whole batch
+    "dice_ce", "dice_focal", "skeleton_recall", "blob",  # batch_dice: one Dice of the whole batch
+}  # fmt: skip
+NOT_OF_ANY_SIZE = {"skeleton_recall"}  # a filled block's skeleton is its middle, whatever its size
+NOT_THAT_OF_THE_CROP = {  # where the rest of a patch is ignored
+    "boundary", "generalised_surface", "hausdorff_dt", "sum",  # a fraction of the patch's diagonal
+    "cl_dice",  # a skeleton may leave the patch, but not enter what is ignored
+}  # fmt: skip
+NOT_MEAN_OVER_REGIONS = {"generalised_dice"}  # a ratio of sums over structures
+NOT_TWO_CLASSES = {
+    "bce", "weighted_bce", "sigmoid_focal",  # one-vs-rest counts the background's channel too
+    "nacl",  # holds the logits themselves, not their differences
+}  # fmt: skip
+SUM_TERMS = {"cross_entropy": {}, "boundary": {}}  # for sum.yaml
 
 
 # Inputs.
@@ -140,6 +355,9 @@ REFERENCES: dict[str, Callable[..., float]] = {
 def build(name, k, weight=None, structure_frequency=None):
     """The loss of a YAML for k structures, as the training would make it."""
     config = OmegaConf.load(CONFIGS[name])
+    if name == "sum":
+        config.terms, config.weights = SUM_TERMS, {"boundary": 0.5}
+        config = with_terms(config, [CONFIGS[name].parent])
     if structure_frequency is None:
         structure_frequency = frequency(k)
     known = {
@@ -180,8 +398,8 @@ def situation(kind, k, size):
     logits, label = draw(k, size)
     if kind in ("empty", "full"):
         label = torch.full_like(label, 0 if kind == "empty" else 1)
-    if kind in ("perfect", "worst"):
-        logits = certain(label, k, 8.0 if kind == "perfect" else -8.0)
+    if kind in ("perfect", "worst"):  # no two voxels alike, or their order would be anyone's
+        logits = certain(label, k, 8.0 if kind == "perfect" else -8.0) + 0.01 * logits
     return logits, label
 
 
@@ -200,11 +418,13 @@ def gradient(loss, logits, label):
 def test_value_is_that_of_the_reference(name, size, k, kind):
     assert name in REFERENCES, f"add an independent reference for {name}.yaml to REFERENCES"
     logits, label = situation(kind, k, size)
-    for weight in (None, np.linspace(0.2, 1.7, k)):
-        value = build(name, k, weight)(logits, label)
-        expected = REFERENCES[name](logits.double().numpy(), label[:, 0].numpy(), weight)
-        assert value.shape == ()
-        assert float(value) == pytest.approx(expected, rel=2e-5, abs=1e-6)
+    exact = logits.double()
+    for weight in (None, np.linspace(0.2, 1.7, k), np.arange(k) % 2):
+        loss = build(name, k, weight)
+        expected = REFERENCES[name](exact.numpy(), label[:, 0].numpy(), weight)
+        assert loss(exact, label).shape == ()
+        assert float(loss(exact, label)) == pytest.approx(expected, rel=2e-6, abs=1e-7)
+        assert float(loss(logits, label)) == pytest.approx(expected, rel=1e-5, abs=1e-3)
 
 
 @each_loss
@@ -219,12 +439,16 @@ def test_gradient_is_that_of_the_value(name, kind):
 @each_view
 @pytest.mark.parametrize("k", [2, 4])
 def test_perfect_is_lowest_and_inverted_highest(name, size, k):
+    """How sure a prediction should be is up to the loss: calibration asks for less than all."""
     logits, label = draw(k, size)
-    others = [logits, torch.zeros_like(logits), certain(label, k, 0.7), certain(label, k, -0.7)]
     loss = build(name, k)
-    values = [float(loss(other, label)) for other in others]
-    assert float(loss(certain(label, k), label)) < min(values)
-    assert float(loss(certain(label, k, -8.0), label)) > max(values)
+    others = [float(loss(other, label)) for other in (logits, torch.zeros_like(logits))]
+    sure = (0.7, 1.5, 3.0, 8.0)
+    right = [float(loss(certain(label, k, logit), label)) for logit in sure]
+    wrong = [float(loss(certain(label, k, -logit), label)) for logit in sure]
+    assert min(right) < min(others)
+    assert max(wrong) == wrong[-1] > max(others)
+    assert all(r < w for r, w in zip(right, wrong, strict=True))
 
 
 @each_loss
@@ -289,6 +513,9 @@ def test_full_precision_holds_for_products_too():
 @each_view
 @pytest.mark.parametrize("structure", [0, 1, 2])
 def test_value_of_constant_input_ignores_the_patch_size(name, size, structure):
+    if name in NOT_OF_ANY_SIZE:
+        pytest.skip("not claimed")
+
     def constant(scale):
         patch = [scale * n for n in size]
         logits = torch.tensor([6.0, -6.0, 5.0]).view(1, 3, *[1] * len(patch)).expand(2, 3, *patch)
@@ -301,6 +528,8 @@ def test_value_of_constant_input_ignores_the_patch_size(name, size, structure):
 @each_view
 def test_weight_zero_silences_that_structure_only(name, size):
     """Terms add up over structures: without one, what is left is the sum of the others' terms."""
+    if name in NOT_ADDITIVE:
+        pytest.skip("not claimed; weights of 0 are among those of the reference test")
     logits, label = draw(3, size)
 
     def value_and_slope(weight):
@@ -316,6 +545,120 @@ def test_weight_zero_silences_that_structure_only(name, size):
     value, slope = value_and_slope(np.zeros(3))
     assert value == 0
     assert not slope.any()
+
+
+@each_loss
+@each_view
+def test_value_of_a_batch_is_the_mean_of_its_halves(name, size):
+    if name in NOT_MEAN_OVER_BATCH:
+        pytest.skip("not claimed")
+    logits, label = draw(3, size, batch=4)
+    loss = build(name, 3, [0.5, 1.0, 2.0])
+    halves = [float(loss(*half)) for half in zip(logits.split(2), label.split(2), strict=True)]
+    assert float(loss(logits, label)) == pytest.approx(np.mean(halves), rel=1e-5)
+
+
+# Ignored voxels and regions, which lead back to what was tested above.
+
+
+def with_ignored(label, seed=0):
+    """About a third of the voxels ignored, in every sample."""
+    random = torch.Generator().manual_seed(seed)
+    return label.masked_fill(torch.rand(label.shape, generator=random) < 0.3, IGNORE)
+
+
+def as_regions(label, k):
+    """Overlapping int8 (B, k, *S) of class indices: region r holds the classes from r on."""
+    return torch.cat([label >= r for r in range(k)], 1).to(torch.int8)
+
+
+@each_loss
+@each_view
+@pytest.mark.parametrize("regions", [False, True])
+def test_ignored_voxels_have_neither_value_nor_gradient(name, size, regions):
+    logits, label = draw(3, size)
+    hidden = with_ignored(label)
+    where = (hidden == IGNORE).expand_as(logits)
+    if regions:
+        hidden = as_regions(label, 3).masked_fill(hidden == IGNORE, IGNORE)
+    weight = [0.5, 1.0, 2.0]
+    loss = build(name, 3, weight)
+    slope = gradient(loss, logits, hidden)
+    assert not slope[where].any()
+    assert slope[~where].any()
+    for other in (-logits, logits + 30, torch.full_like(logits, 1e4)):
+        changed = torch.where(where, other, logits)
+        assert loss(changed, hidden) == loss(logits, hidden)
+    nothing = torch.full_like(hidden, IGNORE)
+    assert float(loss(logits, nothing)) == pytest.approx(0, abs=1e-6)
+    assert not gradient(loss, logits, nothing).any()
+
+
+@each_loss
+@each_view
+def test_a_patch_whose_rest_is_ignored_has_the_value_of_the_crop(name, size):
+    if name in NOT_THAT_OF_THE_CROP:
+        pytest.skip("not claimed")
+    logits, label = draw(3, size)
+    hidden = label.clone()
+    hidden[..., 4:] = IGNORE
+    loss = build(name, 3, [0.5, 1.0, 2.0])
+    whole, crop = loss(logits, hidden), loss(logits[..., :4], label[..., :4])
+    assert float(whole) == pytest.approx(float(crop), rel=1e-5)
+
+
+@each_loss
+@each_view
+@pytest.mark.parametrize("kind", ["random", "empty", "full"])
+def test_one_region_is_a_problem_of_two_classes(name, size, kind):
+    """sigmoid(x) is the softmax of (0, x)."""
+    if name in NOT_TWO_CLASSES:
+        pytest.skip("not claimed")
+    logits, label = situation(kind, 2, size)
+    logits[:, 0] = 0
+    region = label.to(torch.int8)
+    for value in (label, with_ignored(label)):
+        region = value.to(torch.int8)
+        expected = float(build(name, 2)(logits, value))
+        got = float(build(name, 1)(logits[:, 1:], region))
+        assert got == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+@each_loss
+@each_view
+def test_regions_are_a_mean_over_regions_each_times_its_weight(name, size):
+    if name in NOT_MEAN_OVER_REGIONS:
+        pytest.skip("not claimed")
+    logits, label = draw(4, size)
+    logits, regions = logits[:, 1:], as_regions(label, 4)[:, 1:]
+    weight = [0.5, 1.0, 2.0]
+    alone = [
+        w * float(build(name, 1, [1.0])(logits[:, r : r + 1], regions[:, r : r + 1]))
+        for r, w in enumerate(weight)
+    ]
+    got = float(build(name, 3, weight)(logits, regions))
+    assert got == pytest.approx(np.mean(alone), rel=1e-5)
+
+
+@each_loss
+@each_view
+def test_absent_regions_punish_a_false_positive(name, size):
+    regions = torch.zeros(2, 2, *size, dtype=torch.int8)
+    logits = torch.full(regions.shape, -1.5)
+    logits[..., 1:3, 2:4] = 1.5
+    slope = gradient(build(name, 2, [1.0, 1.0]), logits, regions)
+    assert slope.isfinite().all()
+    assert slope[..., 1:3, 2:4].norm() > 1e-4
+    assert slope[..., 1:3, 2:4].min() >= 0
+
+
+def test_bce_of_regions_is_cross_entropy_and_derived_weights_are_refused():
+    logits, label = draw(3, (6, 7))
+    regions = as_regions(label, 3)
+    torch.testing.assert_close(BCE()(logits, regions), CrossEntropy()(logits, regions))
+    with pytest.raises(InputError, match=r"loss\.weight"):
+        build("weighted_bce", 3)(logits, regions)
+    assert build("weighted_bce", 3, [1, 1, 1])(logits, regions) == BCE()(logits, regions)
 
 
 @each_loss
@@ -336,6 +679,7 @@ def test_wrong_shapes_are_refused(name):
         (logits, label[..., :4]),
         (logits, label.float()),
         (logits[:, :1], label),
+        (logits, label.to(torch.int8)),
         (logits[..., 0], label[..., 0]),
     ):
         with pytest.raises(AssertionError, match=r"logits|label"):
@@ -456,12 +800,66 @@ def test_options_out_of_range_are_input_errors():
 def test_weighted_sum_adds_its_terms_and_lists_them_when_a_weight_names_another():
     logits, label = draw(3, (6, 7))
     terms = {"dice": Dice(), "ce": CrossEntropy()}
-    value = WeightedSum(terms=terms, weights={"dice": 0.5, "ce": 2.0})(logits, label)
-    expected = 0.5 * terms["dice"](logits, label) + 2 * terms["ce"](logits, label)
+    value = WeightedSum(terms=terms, weights={"ce": 2.0})(logits, label)
+    expected = terms["dice"](logits, label) + 2 * terms["ce"](logits, label)
     torch.testing.assert_close(value, expected)
-    for weights in ({"dice": 1.0, "ce": 1.0, "focal": 1.0}, {"dice": 1.0}):
-        with pytest.raises(InputError, match=r"\['ce', 'dice'\]"):
-            WeightedSum(terms=terms, weights=weights)
+    for wrong in (
+        {"weights": {"dice": 1.0, "focal": 1.0}},
+        {"increase": ["focal"]},
+        {"rebalance": ["focal"]},
+    ):
+        with pytest.raises(InputError, match=r"\['ce', 'dice'\].*\['focal'\]"):
+            WeightedSum(terms=terms, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        ("increase", {0.0: (1, 0.01), 0.25: (1, 0.25), 1.0: (1, 1)}),
+        ("rebalance", {0.0: (1, 0.01), 0.25: (0.75, 0.25), 1.0: (0.01, 1)}),
+    ],
+)
+def test_scheduled_weights_follow_the_training(schedule, factors):
+    logits, label = draw(3, (6, 7))
+    terms = {"dice": Dice(), "boundary": Boundary(spacing_mm=SPACING_MM)}
+    weights = {"dice": 2.0, "boundary": 3.0}
+    loss = WeightedSum(terms=terms, weights=weights, **{schedule: ["boundary"]})
+    assert isinstance(loss, Scheduled)
+    for progress, (dice, boundary) in factors.items():
+        expected = 2 * dice * terms["dice"](logits, label)
+        expected = expected + 3 * boundary * terms["boundary"](logits, label)
+        torch.testing.assert_close(loss.at(progress)(logits, label), expected)
+    assert loss.weights == weights, "the loss itself has no state"
+    constant = WeightedSum(terms=terms, weights=weights)
+    assert constant.at(0.3) is constant
+
+
+def test_terms_by_name_take_the_yaml_and_of_a_sum_the_term():
+    folder = CONFIGS["dice"].parent
+
+    def expanded(terms):
+        config = OmegaConf.create({"_target_": "x", "terms": terms, "weights": None})
+        return with_terms(config, [folder]).terms
+
+    named = expanded(["dice", "boundary", "dice_ce"])
+    assert named.dice == OmegaConf.load(CONFIGS["dice"])
+    assert named.boundary == OmegaConf.load(CONFIGS["boundary"]).terms.boundary
+    assert named.dice_ce == OmegaConf.load(CONFIGS["dice_ce"])
+    chosen = expanded({"tversky": {"fp": 0.4}, "own": {"_target_": "my.Loss", "x": 1}})
+    assert (chosen.tversky.fp, chosen.tversky.fn, chosen.own) == (
+        0.4, 0.7, {"_target_": "my.Loss", "x": 1}
+    )  # fmt: skip
+    whole = OmegaConf.load(CONFIGS["boundary"])
+    assert with_terms(whole, [folder]) == whole
+    for wrong, message in (
+        (["dyce"], r"no loss 'dyce'.*dice_ce"),
+        (["sum"], r"no loss 'sum'"),
+        (["dice", "dice"], "once"),
+        ([], "at least one"),
+        ({"dice": {"smoth": 1}}, r"no option 'smoth'.*smooth"),
+    ):
+        with pytest.raises(InputError, match=message):
+            expanded(wrong)
 
 
 def test_boundary_grows_with_the_distance_of_a_false_positive_in_mm():
@@ -490,6 +888,20 @@ def test_signed_distance_is_scipys_and_odd(data):
         expected = reference_distance(mask[index], spacing_mm)
         np.testing.assert_allclose(distance[index].numpy(), expected, atol=1e-4)
     assert torch.equal(signed_distance_mm(torch.from_numpy(~mask), spacing_mm), -distance)
+    on_any_device = separable(torch.from_numpy(mask), spacing_mm)
+    np.testing.assert_allclose(on_any_device.numpy(), distance.numpy(), rtol=1e-5)
+
+
+@pytest.mark.gpu
+def test_signed_distance_never_leaves_the_device():
+    mask = torch.rand(2, 3, 20, 24, 28, generator=torch.Generator().manual_seed(0)) > 0.7
+    there = mask.cuda()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        distance = signed_distance_mm(there, (3.0, 1.0, 0.5))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(distance.cpu(), signed_distance_mm(mask, (3.0, 1.0, 0.5)))
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)

@@ -1,11 +1,13 @@
-"""The semantic task: channels, loss under deep supervision, decoding, scores."""
+"""Tasks: channels, targets, loss under deep supervision, decoding, masks, scores."""
 
 import numpy as np
 import pytest
 import torch
 
+from segshift.errors import InputError
+from segshift.losses import IGNORE
 from segshift.metrics import Dice, HausdorffDistance95
-from segshift.tasks import Semantic
+from segshift.tasks import Regions, Semantic
 
 
 @pytest.fixture
@@ -51,3 +53,62 @@ def test_scores_name_structure_and_metric(task):
     assert set(scores) == {(s, m) for s in ("liver", "tumour") for m in ("dice", "hd95_mm")}
     assert scores["liver", "dice"] == pytest.approx(2 * 16 / (32 + 16))
     assert scores["tumour", "dice"] == 0  # invented
+
+
+def test_ignored_voxels_are_scored_for_no_structure(task, regions):
+    reference = np.zeros((4, 8, 8), np.int64)
+    reference[1:3, 2:6, 2:6] = 1
+    reference[:, 6:] = IGNORE
+    for one, code in ((task, 1), (regions, 0b01)):
+        perfect = np.where(reference == 1, code, 0)
+        invented = np.where(reference == IGNORE, code, perfect)
+        expected = list(one.scores(perfect, reference, (1, 1, 1)))
+        assert str(list(one.scores(invented, reference, (1, 1, 1)))) == str(expected)
+        assert expected[0].value == 1
+
+
+@pytest.fixture
+def regions():
+    return Regions(
+        structures=("liver", "tumour"),
+        regions={"organ": ["liver", "tumour"], "tumour": ["tumour"]},
+        metrics=(Dice(),),
+    )
+
+
+def test_regions_are_unions_of_structures_in_the_loss_and_in_the_masks(regions):
+    label = torch.tensor([[0, 1], [2, IGNORE]])
+    seen = []
+
+    def loss(logits, target):
+        seen.append(target)
+        return logits.mean()
+
+    logits = [torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 1, 1)]
+    regions.loss(loss, logits, {"label": label[None, None]})
+    assert seen[0].tolist() == [[[[0, 1], [1, IGNORE]], [[0, 0], [1, IGNORE]]]]
+    assert seen[0].dtype == torch.int8
+    assert seen[1].shape == (1, 2, 1, 1)
+    organ, tumour = regions.referred(label.numpy())
+    assert organ.tolist() == [[False, True], [True, False]]
+    assert tumour.tolist() == [[False, False], [True, False]]
+
+
+def test_regions_overlap_in_a_prediction(regions):
+    assert regions.channels == 2
+    assert tuple(regions.structures) == ("organ", "tumour")
+    activated = torch.tensor([[0.9, 0.9, 0.1, 0.2], [0.8, 0.3, 0.6, 0.4]])[:, None, None]
+    decoded = regions.decode(activated)
+    assert decoded.tolist() == [[[0b11, 0b01, 0b10, 0]]]
+    organ, tumour = regions.predicted(decoded)
+    assert organ.tolist() == [[[True, True, False, False]]]
+    assert tumour.tolist() == [[[True, False, True, False]]]
+    reference = np.array([[[2, 1, 0, 2]]])
+    scores = {s.structure: s.value for s in regions.scores(decoded, reference, (1, 1, 1))}
+    assert scores == {"organ": pytest.approx(2 * 2 / (2 + 3)), "tumour": pytest.approx(2 / 4)}
+
+
+@pytest.mark.parametrize("wrong", [{}, {"organ": []}, {"organ": ["spleen"]}])
+def test_regions_of_unknown_structures_are_refused(wrong):
+    with pytest.raises(InputError, match=r"task\.regions.*\['liver', 'tumour'\]"):
+        Regions(structures=("liver", "tumour"), regions=wrong, metrics=(Dice(),))

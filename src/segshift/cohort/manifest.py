@@ -18,11 +18,16 @@ REQUIRED = ("id", "patient", "site", "label")
 
 
 def read_manifest(
-    path: str | Path, *, structures: Mapping[str, int] | None = None, name: str | None = None
+    path: str | Path,
+    *,
+    structures: Mapping[str, int] | None = None,
+    sites: Sequence[str] | None = None,
+    name: str | None = None,
 ) -> Cohort:
-    """Read a cohort from its CSV; `structures` (name to label value) overrides the column.
+    """Read a cohort from its CSV, or its cases at `sites` alone.
 
-    Raises InputError that names the line, for a missing file, column, value or an id used twice.
+    `structures` (name to label value) overrides the column of that name. Raises InputError that
+    names the line, for a missing file, column, value, an id used twice or a site without cases.
     """
     path = Path(path)
     if not path.is_file():
@@ -39,9 +44,14 @@ def read_manifest(
         raise InputError(f"{path} has a header but no cases")
     given = _checked_structures("data.structures", structures) if structures else None
     names: tuple[str, ...] | None = tuple(given) if given else None
+    known = sorted({line.get("site") or "" for line in lines})
+    if sites is not None and (isinstance(sites, str) or not sites or not set(sites) <= set(known)):
+        raise InputError(f"data.sites={sites!r}: a list of the sites of {path}, which are {known}")
     cases: list[Case] = []
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, start=2):
+        if sites is not None and line["site"] not in sites:
+            continue
         where = f"{path}, line {number}"
         _check_line(where, line, columns, image_columns)
         if line["id"] in seen:

@@ -1,4 +1,4 @@
-"""Focal loss: cross-entropy that fades on voxels which are already right.
+"""Focal losses: cross-entropy that fades on voxels which are already right.
 
 The softmax runs over all structures, the background's included. MONAI's, with its background
 excluded, drops that channel before the softmax: with two structures it is 0 with gradient 0.
@@ -9,16 +9,26 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from segshift.errors import InputError
-from segshift.losses.contract import full_precision, weight_buffer, weight_for
+from segshift.losses.contract import (
+    full_precision,
+    minus_log_truth,
+    one_hot,
+    times_weight_of_truth,
+    valid_voxels,
+    voxel_mean,
+    weight_buffer,
+    weight_for,
+)
 
 
 class Focal(nn.Module):
     """Mean over voxels of weight[y] * (1 - p_y)^gamma * -log p_y, p the softmax (Lin et al. 2017).
 
-    logits (B, K, *S), label (B, 1, *S) -> scalar. gamma 0 is CrossEntropy. `weight` is one value
-    per structure, the paper's alpha.
+    logits (B, K, *S), label (B, 1, *S) or regions (B, K, *S) -> scalar. gamma 0 is CrossEntropy.
+    `weight` is one value per structure, the paper's alpha.
     """
 
     weight: Tensor | None
@@ -26,17 +36,66 @@ class Focal(nn.Module):
     def __init__(self, *, gamma: float = 2.0, weight: Sequence[float] | None = None) -> None:
         """`gamma` from 0 upwards; the higher, the less an easy voxel counts."""
         super().__init__()
-        if not (math.isfinite(gamma) and gamma >= 0):
-            raise InputError(f"gamma must be a finite number from 0 upwards, got {gamma}")
-        self.gamma = gamma
+        self.gamma = _checked_gamma(gamma)
         self.register_buffer("weight", weight_buffer(weight), persistent=False)
 
     @full_precision
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """The scalar loss."""
         weight = weight_for(self.weight, logits)
-        minus_log_p = -logits.log_softmax(1).gather(1, label)  # (B, 1, *S)
-        # 1 - p without cancellation; the floor keeps the slope of x^gamma finite at 0 if gamma < 1.
-        miss = (-torch.expm1(-minus_log_p)).clamp(min=torch.finfo(logits.dtype).tiny)
-        loss = miss**self.gamma * minus_log_p
-        return (loss if weight is None else loss * weight[label]).mean()
+        loss = faded(minus_log_truth(logits, label), self.gamma)
+        return voxel_mean(times_weight_of_truth(loss, weight, label), valid_voxels(label))
+
+
+class SigmoidFocal(nn.Module):
+    """One-vs-rest focal loss: mean over voxels and structures of weight[y] * alpha_t * FL_k.
+
+    FL_k = (1 - p_t)^gamma * -log p_t with p_t = sigmoid(logits[k]) where the label is k and one
+    minus that elsewhere; alpha_t is alpha[k] where it is k and 1 - alpha[k] elsewhere, as in Lin et
+    al. 2017, who found 0.25 best. logits (B, K, *S), label (B, 1, *S) or regions (B, K, *S).
+    """
+
+    weight: Tensor | None
+    alpha: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        gamma: float = 2.0,
+        alpha: float | Sequence[float] | None = None,
+        weight: Sequence[float] | None = None,
+    ) -> None:
+        """`alpha` in 0 to 1, for all structures or one for each; None: both sides count 1."""
+        super().__init__()
+        self.gamma = _checked_gamma(gamma)
+        shares = [alpha] if isinstance(alpha, int | float) else alpha
+        if shares is not None and not all(0 <= share <= 1 for share in shares):
+            raise InputError(f"alpha must be a number from 0 to 1, or one per structure: {alpha}")
+        self.register_buffer("alpha", weight_buffer(shares), persistent=False)
+        self.register_buffer("weight", weight_buffer(weight), persistent=False)
+
+    @full_precision
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """The scalar loss."""
+        weight, true = weight_for(self.weight, logits), one_hot(label, logits) > 0
+        loss = faded(-functional.logsigmoid(torch.where(true, logits, -logits)), self.gamma)
+        if self.alpha is not None:
+            single = len(self.alpha) == 1
+            alpha = self.alpha.to(logits) if single else weight_for(self.alpha, logits)
+            assert alpha is not None
+            alpha = alpha.view(-1, *[1] * (logits.ndim - 2))
+            loss = loss * torch.where(true, alpha, 1 - alpha)
+        return voxel_mean(times_weight_of_truth(loss, weight, label), valid_voxels(label))
+
+
+def faded(minus_log_p: Tensor, gamma: float) -> Tensor:
+    """(1 - p)^gamma * -log p of any shape, without cancellation where p is nearly 1."""
+    # The floor keeps the slope of x^gamma finite at 0 if gamma < 1.
+    miss = (-torch.expm1(-minus_log_p)).clamp(min=torch.finfo(minus_log_p.dtype).tiny)
+    return miss**gamma * minus_log_p
+
+
+def _checked_gamma(gamma: float) -> float:
+    if not (math.isfinite(gamma) and gamma >= 0):
+        raise InputError(f"gamma must be a finite number from 0 upwards, got {gamma}")
+    return gamma

@@ -1,22 +1,30 @@
-"""Overlap of whole structures: soft Dice and its lopsided sister Tversky, on softmax probabilities.
+"""Overlap of whole structures: soft Dice, its generalised form and its lopsided sister Tversky.
 
 Volumes are means over voxels, not sums, so that `smooth` is a fraction of the patch and the value
 does not depend on the patch's size. Where a structure is absent, its own term is smooth / (its
 predicted volume + smooth): nearly 1 and flat, so false positives go unpunished. Only the
 background's term then has a useful gradient, hence include_background is true by default; leave
 the background out where another term, such as cross-entropy, takes care of absent structures.
+The background of a region is its complement, with a term and the weight of the region.
 """
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
-from segshift.errors import InputError
 from segshift.losses.contract import (
+    foreground,
     full_precision,
+    is_regions,
+    masked,
     one_hot,
+    positive,
+    probabilities,
     structure_mean,
+    valid_voxels,
     weight_buffer,
     weight_for,
 )
@@ -25,9 +33,10 @@ from segshift.losses.contract import (
 class Dice(nn.Module):
     """1 - (2 |PG| + smooth) / (|P| + |G| + smooth), weighted mean over structures and samples.
 
-    |.| is the mean over voxels of the softmax P, the one-hot label G or their product (Milletari et
-    al. 2016, linear denominator). logits (B, K, *S), label (B, 1, *S) -> scalar. `batch_dice` takes
-    volumes over the whole batch, as one big patch: calmer where most samples lack a structure.
+    |.| is the mean over voxels of the probabilities P, the one-hot label G or their product
+    (Milletari et al. 2016, linear denominator). logits (B, K, *S), label (B, 1, *S) or regions
+    (B, K, *S) -> scalar. `batch_dice` takes volumes over the whole batch, as one big patch: calmer
+    where most samples lack a structure.
     """
 
     weight: Tensor | None
@@ -42,28 +51,66 @@ class Dice(nn.Module):
     ) -> None:
         """`smooth` is a fraction of the patch, above 0: two empty masks agree."""
         super().__init__()
-        self.include_background = include_background
-        self.batch_dice = batch_dice
-        self.smooth = _checked(smooth=smooth)
+        self.include_background, self.batch_dice = include_background, batch_dice
+        self.smooth = positive(smooth=smooth)
         self.register_buffer("weight", weight_buffer(weight), persistent=False)
 
     @full_precision
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """The scalar loss."""
-        weight = weight_for(self.weight, logits)
-        both, predicted, reference = _volumes(
-            logits, label, self.include_background, self.batch_dice
-        )
-        dice = (2 * both + self.smooth) / (predicted + reference + self.smooth)
-        return structure_mean(1 - dice, weight)
+        v = volumes(logits, label, self.weight, self.include_background, self.batch_dice)
+        dice = (2 * v.both + self.smooth) / (v.predicted + v.reference + self.smooth)
+        return structure_mean(1 - dice, v.weight)
+
+
+class GeneralisedDice(nn.Module):
+    """1 - (2 sum_k w_k |PG| + smooth) / (sum_k w_k (|P| + |G|) + smooth), mean over samples.
+
+    w_k = 1 / |G_k|^2, scaled to sum to 1, so that each structure counts alike whatever its volume
+    (Sudre et al. 2017), times `weight`. An absent structure has the largest w_k of those present:
+    1 / 0 would leave nothing of the others. logits (B, K, *S), label (B, 1, *S) or regions.
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        include_background: bool = True,
+        weight: Sequence[float] | None = None,
+        batch_dice: bool = False,
+        smooth: float = 1e-5,
+    ) -> None:
+        """Options as in Dice."""
+        super().__init__()
+        self.include_background, self.batch_dice = include_background, batch_dice
+        self.smooth = positive(smooth=smooth)
+        self.register_buffer("weight", weight_buffer(weight), persistent=False)
+
+    @full_precision
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """The scalar loss."""
+        v = volumes(logits, label, self.weight, self.include_background, self.batch_dice)
+        present = v.reference > 0
+        importance = torch.where(present, v.reference, torch.inf).square().reciprocal()
+        largest = importance.amax(-1, keepdim=True)
+        largest = torch.where(largest > 0, largest, 1.0)  # not one structure is present
+        importance = torch.where(present, importance, largest)
+        importance = importance / importance.sum(-1, keepdim=True)
+        if v.weight is not None:
+            importance = importance * v.weight
+        both = (importance * v.both).sum(-1)
+        total = (importance * (v.predicted + v.reference)).sum(-1)
+        return (1 - (2 * both + self.smooth) / (total + self.smooth)).mean()
 
 
 class Tversky(nn.Module):
-    """1 - (TP + smooth) / (TP + fp * FP + fn * FN + smooth), weighted mean as in Dice.
+    """((fp * FP + fn * FN) / (TP + fp * FP + fn * FN + smooth))^(1 / gamma), mean as in Dice.
 
-    TP, FP and FN are mean volumes of the softmax (Salehi et al. 2017: fp 0.3 and fn 0.7 did best on
-    small lesions, their alpha and beta). fp = fn = 0.5 is Dice with twice the smooth.
-    logits (B, K, *S), label (B, 1, *S) -> scalar.
+    TP, FP and FN are mean volumes of the probabilities (Salehi et al. 2017: fp 0.3 and fn 0.7 did
+    best on small lesions, their alpha and beta). fp = fn = 0.5 is Dice with twice the smooth. A
+    gamma above 1 is focal Tversky: structures that are nearly right count more (Abraham and Khan
+    2019: 4/3). logits (B, K, *S), label (B, 1, *S) or regions (B, K, *S) -> scalar.
     """
 
     weight: Tensor | None
@@ -73,49 +120,73 @@ class Tversky(nn.Module):
         *,
         fp: float = 0.3,
         fn: float = 0.7,
+        gamma: float = 1.0,
         include_background: bool = True,
         weight: Sequence[float] | None = None,
         batch_dice: bool = False,
         smooth: float = 1e-5,
     ) -> None:
-        """`fp` and `fn` weigh false positives and false negatives, both above 0."""
+        """`fp` and `fn` weigh false positives and false negatives; they and `gamma` above 0."""
         super().__init__()
-        self.fp = _checked(fp=fp)
-        self.fn = _checked(fn=fn)
-        self.include_background = include_background
-        self.batch_dice = batch_dice
-        self.smooth = _checked(smooth=smooth)
+        self.fp, self.fn, self.gamma = positive(fp=fp), positive(fn=fn), positive(gamma=gamma)
+        self.include_background, self.batch_dice = include_background, batch_dice
+        self.smooth = positive(smooth=smooth)
         self.register_buffer("weight", weight_buffer(weight), persistent=False)
 
     @full_precision
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """The scalar loss."""
-        weight = weight_for(self.weight, logits)
-        both, predicted, reference = _volumes(
-            logits, label, self.include_background, self.batch_dice
-        )
-        wrong = self.fp * (predicted - both) + self.fn * (reference - both)
-        return structure_mean(1 - (both + self.smooth) / (both + wrong + self.smooth), weight)
+        v = volumes(logits, label, self.weight, self.include_background, self.batch_dice)
+        miss = tversky_miss(v, fp=self.fp, fn=self.fn, smooth=self.smooth)
+        if self.gamma != 1:
+            miss = power(miss, 1 / self.gamma)
+        return structure_mean(miss, v.weight)
 
 
-def _volumes(
-    logits: Tensor, label: Tensor, include_background: bool, batch_dice: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean volumes of overlap, prediction and reference, each (B, C), or (C,) over the batch."""
-    probability = logits.softmax(1)  # over all structures, before any is left out
-    target = one_hot(label, logits)
+class Volumes(NamedTuple):
+    """Mean volumes (B, C), or (C,) over the batch, of C structures; `weight` (C,) is theirs."""
+
+    both: Tensor
+    predicted: Tensor
+    reference: Tensor
+    weight: Tensor | None
+
+
+def volumes(
+    logits: Tensor,
+    label: Tensor,
+    weight: Tensor | None,
+    include_background: bool,
+    batch_dice: bool,
+) -> Volumes:
+    """Volumes of overlap, prediction and reference as fractions of the voxels that count."""
+    weight, valid = weight_for(weight, logits), valid_voxels(label)
+    probability, target = masked(probabilities(logits, label), valid), one_hot(label, logits)
     if not include_background:
-        probability, target = probability[:, 1:], target[:, 1:]
+        probability, target = foreground(probability, label), foreground(target, label)
+        weight = weight if weight is None else weight[-target.shape[1] :]
     probability, target = probability.flatten(2), target.flatten(2)  # (B, C, voxels)
     axes = (0, 2) if batch_dice else (2,)
     both, predicted, reference = (v.sum(axes) for v in (probability * target, probability, target))
     # Divided after the sum: the gradient of a mean would be one more pass over the voxels.
-    voxels = math.prod(target.shape[axis] for axis in axes)
-    return both / voxels, predicted / voxels, reference / voxels
+    count: int | Tensor = math.prod(target.shape[axis] for axis in axes)
+    if valid is not None:
+        count = valid.expand(-1, label.shape[1], *label.shape[2:]).flatten(2).sum(axes).clamp(min=1)
+    both, predicted, reference = both / count, predicted / count, reference / count
+    if is_regions(label) and include_background:
+        # The complements' volumes follow from the regions', without a pass over the voxels.
+        both = torch.cat([1 - predicted - reference + both, both], -1)
+        predicted, reference = (torch.cat([1 - v, v], -1) for v in (predicted, reference))
+        weight = weight if weight is None else torch.cat([weight, weight])
+    return Volumes(both, predicted, reference, weight)
 
 
-def _checked(**option: float) -> float:
-    ((name, value),) = option.items()
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{name} must be a finite number above 0, got {value}")
-    return value
+def tversky_miss(v: Volumes, *, fp: float, fn: float, smooth: float) -> Tensor:
+    """1 - Tversky index of each structure, in the shape of the volumes."""
+    wrong = fp * (v.predicted - v.both) + fn * (v.reference - v.both)
+    return wrong / (v.both + wrong + smooth)
+
+
+def power(miss: Tensor, exponent: float) -> Tensor:
+    """miss^exponent for values from 0; the floor keeps the slope finite at 0 below exponent 1."""
+    return miss.clamp(min=torch.finfo(miss.dtype).tiny) ** exponent

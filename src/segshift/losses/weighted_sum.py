@@ -1,33 +1,72 @@
-"""Several losses as one: named terms, each with its weight."""
+"""Several losses as one: named terms, each with its weight, which may change over the training."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from segshift.errors import InputError
 
+FAINTEST = 0.01  # of its weight: what a term that fades or rises never falls below
+
+
+@runtime_checkable
+class Scheduled(Protocol):
+    """A loss that is another one as the training goes on; without `at` it is that of the end."""
+
+    def at(self, progress: float) -> nn.Module:
+        """The loss at `progress` from 0, the first step, to 1, the last."""
+
 
 class WeightedSum(nn.Module):
     """Sum over names of weights[name] * terms[name](logits, label).
 
-    logits (B, K, *S), label (B, 1, *S) -> scalar. The terms guard their own precision.
+    logits (B, K, *S), label (B, 1, *S) or regions (B, K, *S) -> scalar. The terms guard their own
+    precision. Two schedules of Kervadec et al., MedIA 2021, for the terms that they name:
+    `increase` lets the weight of these rise from a hundredth to all of it; `rebalance` does so too
+    while the weights of all other terms fall from all to a hundredth.
     """
 
-    def __init__(self, *, terms: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
-        """`weights` has one finite number from 0 upwards for each of the `terms`."""
+    def __init__(
+        self,
+        *,
+        terms: Mapping[str, nn.Module],
+        weights: Mapping[str, float] | None = None,
+        increase: Sequence[str] = (),
+        rebalance: Sequence[str] = (),
+    ) -> None:
+        """`weights` has numbers from 0 upwards for some or all of the `terms`; the others get 1."""
         super().__init__()
-        if not terms or set(weights) != set(terms):
+        given = {name: float(value) for name, value in (weights or {}).items()}
+        named = {*given, *increase, *rebalance}
+        if not terms or not named <= set(terms):
             raise InputError(
-                f"weights must name each of the terms {sorted(terms)} once, got {sorted(weights)}"
+                f"weights, increase and rebalance may name the terms {sorted(terms)}, "
+                f"got {sorted(named - set(terms))}"
             )
-        self.weights = {name: float(weights[name]) for name in terms}
+        if increase and rebalance:
+            raise InputError(
+                f"increase={list(increase)} and rebalance={list(rebalance)}: give one of them"
+            )
+        self.weights = {name: given.get(name, 1.0) for name in terms}
         if not all(math.isfinite(weight) and weight >= 0 for weight in self.weights.values()):
             raise InputError(f"weights must be finite numbers from 0 upwards, got {self.weights}")
         self.terms = nn.ModuleDict(dict(terms))
+        self.increase, self.rebalance = tuple(increase), tuple(rebalance)
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
-        """The scalar loss."""
+        """The scalar loss with all weights as they were given."""
         values = [self.weights[name] * term(logits, label) for name, term in self.terms.items()]
         return torch.stack(values).sum()
+
+    def at(self, progress: float) -> "WeightedSum":
+        """This sum with the weights of that moment; it shares the terms."""
+        if not (self.increase or self.rebalance):
+            return self
+        rising = {*self.increase, *self.rebalance}
+        rest = max(1 - progress, FAINTEST) if self.rebalance else 1.0
+        factor = {name: max(progress, FAINTEST) if name in rising else rest for name in self.terms}
+        weights = {name: weight * factor[name] for name, weight in self.weights.items()}
+        return WeightedSum(terms=dict(self.terms.items()), weights=weights)

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from segshift.metrics import Metric
-from segshift.tasks.task import Loss, Output, Score
+from segshift.tasks.task import Loss, Output, Score, deeply_supervised, scored
 
 
 class Semantic:
@@ -28,16 +27,8 @@ class Semantic:
         return {metric.name: metric.higher_is_better for metric in self.metrics}
 
     def loss(self, loss: Loss, output: Output, batch: Mapping[str, Any]) -> torch.Tensor:
-        """The loss on `label`; deep supervision halves the weight with every coarser output."""
-        label: torch.Tensor = batch["label"]
-        if isinstance(output, torch.Tensor):
-            return loss(output, label)
-        weights = [0.5**level for level in range(len(output))]
-        total = sum(
-            weight * loss(logits, _nearest(label, logits.shape[2:]))
-            for weight, logits in zip(weights, output, strict=True)
-        )
-        return torch.as_tensor(total) / sum(weights)
+        """The loss on `label`, in deep supervision too."""
+        return deeply_supervised(loss, output, batch["label"])
 
     def activation(self, output: torch.Tensor) -> torch.Tensor:
         """Probabilities: softmax over channels."""
@@ -47,16 +38,16 @@ class Semantic:
         """Class indices uint8 (D, H, W)."""
         return activated.argmax(dim=0).to(torch.uint8).cpu().numpy()
 
+    def predicted(self, prediction: np.ndarray) -> Iterator[np.ndarray]:
+        """Mask bool (*S) of each structure in a decoded prediction (*S)."""
+        return (prediction == index for index in range(1, self.channels))
+
+    def referred(self, reference: np.ndarray) -> Iterator[np.ndarray]:
+        """Mask bool (*S) of each structure in class indices (*S)."""
+        return self.predicted(reference)
+
     def scores(
         self, prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, ...]
     ) -> Iterator[Score]:
         """Every metric of every structure, each structure as a boolean mask."""
-        for index, structure in enumerate(self.structures, start=1):
-            predicted, referred = prediction == index, reference == index
-            for metric in self.metrics:
-                yield Score(structure, metric.name, metric(predicted, referred, spacing_mm))
-
-
-def _nearest(label: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    """Class indices (B, 1, *S) at a coarser size; float32 holds every index exactly."""
-    return functional.interpolate(label.float(), size=tuple(size)).long()
+        return scored(self, self.metrics, prediction, reference, spacing_mm)

@@ -5,6 +5,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from torch.nn import functional
+
+from segshift.losses import IGNORE
+from segshift.metrics import Metric
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Output = torch.Tensor | Sequence[torch.Tensor]
@@ -21,7 +25,10 @@ class Score(NamedTuple):
 class Task(Protocol):
     """A module, an inference or a callback needs no more of a task than this."""
 
-    structures: Sequence[str]
+    @property
+    def structures(self) -> Sequence[str]:
+        """The names that rows and pictures show, in the order of the masks."""
+        ...
 
     @property
     def channels(self) -> int:
@@ -45,8 +52,48 @@ class Task(Protocol):
         """The prediction, integers (D, H, W), from (channels, D, H, W)."""
         ...
 
+    def predicted(self, prediction: np.ndarray) -> Iterator[np.ndarray]:
+        """Mask bool (*S) of each structure in turn, of a decoded prediction (*S)."""
+        ...
+
+    def referred(self, reference: np.ndarray) -> Iterator[np.ndarray]:
+        """Mask bool (*S) of each structure, of a case's class indices (*S); ignored is in none."""
+        ...
+
     def scores(
         self, prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, ...]
     ) -> Iterator[Score]:
         """Every metric of every structure of one case."""
         ...
+
+
+def deeply_supervised(loss: Loss, output: Output, label: torch.Tensor) -> torch.Tensor:
+    """`loss` on class indices (B, 1, *S); every coarser output has half the weight of the last."""
+    if isinstance(output, torch.Tensor):
+        return loss(output, label)
+    weights = [0.5**level for level in range(len(output))]
+    total = sum(
+        weight * loss(logits, _nearest(label, logits.shape[2:]))
+        for weight, logits in zip(weights, output, strict=True)
+    )
+    return torch.as_tensor(total) / sum(weights)
+
+
+def scored(
+    task: Task,
+    metrics: Sequence[Metric],
+    prediction: np.ndarray,
+    reference: np.ndarray,
+    spacing_mm: tuple[float, ...],
+) -> Iterator[Score]:
+    """Every metric of every mask; ignored voxels are in none, whatever was predicted there."""
+    counted = reference != IGNORE
+    masks = task.predicted(prediction), task.referred(reference)
+    for structure, predicted, referred in zip(task.structures, *masks, strict=True):
+        for metric in metrics:
+            yield Score(structure, metric.name, metric(predicted & counted, referred, spacing_mm))
+
+
+def _nearest(label: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    """Class indices (B, 1, *S) at a coarser size; float32 holds every index exactly."""
+    return functional.interpolate(label.float(), size=tuple(size)).long()

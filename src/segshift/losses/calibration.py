@@ -1,0 +1,58 @@
+"""Cross-entropy that does not push the network to certainty: calibrated probabilities."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from segshift.errors import InputError
+from segshift.losses.contract import (
+    full_precision,
+    minus_log_truth,
+    one_hot,
+    times_weight_of_truth,
+    valid_voxels,
+    voxel_mean,
+    weight_buffer,
+    weight_for,
+)
+
+
+class NACL(nn.Module):
+    """Mean over voxels of weight[y] * (-log p_y + alpha * mean over k of |logits_k - share_k|).
+
+    share_k is how much of the voxel's 3 x 3 (x 3) neighbourhood is structure k, so that logits stay
+    small, and smaller near boundaries (Murugesan et al., MedIA 2025: neighbour-aware calibration).
+    logits (B, K, *S), label (B, 1, *S) or regions (B, K, *S) -> scalar. MONAI's NACLLoss knows no
+    weights, no ignored voxels and no regions, and counts what lies beyond the patch as nothing.
+    """
+
+    weight: Tensor | None
+
+    def __init__(self, *, alpha: float = 0.1, weight: Sequence[float] | None = None) -> None:
+        """`alpha` from 0 upwards is the weight of the calibration term; 0 is CrossEntropy."""
+        super().__init__()
+        if not 0 <= alpha < float("inf"):
+            raise InputError(f"alpha must be a finite number from 0 upwards, got {alpha}")
+        self.alpha = alpha
+        self.register_buffer("weight", weight_buffer(weight), persistent=False)
+
+    @full_precision
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """The scalar loss."""
+        weight, valid = weight_for(self.weight, logits), valid_voxels(label)
+        away = (logits - _neighbourhood(one_hot(label, logits), valid)).abs()
+        if away.shape[1] != label.shape[1]:  # exclusive structures: one value for each voxel
+            away = away.mean(1, keepdim=True)
+        loss = minus_log_truth(logits, label) + self.alpha * away
+        return voxel_mean(times_weight_of_truth(loss, weight, label), valid)
+
+
+def _neighbourhood(target: Tensor, valid: Tensor | None) -> Tensor:
+    """Share of each structure among a voxel's annotated neighbours and itself (B, K, *S)."""
+    pool = functional.avg_pool2d if target.ndim == 4 else functional.avg_pool3d
+    share = pool(target, 3, stride=1, padding=1, count_include_pad=False)
+    if valid is None:
+        return share
+    known = pool(valid.to(target), 3, stride=1, padding=1, count_include_pad=False)
+    return share / known.clamp(min=1e-3)

@@ -1,0 +1,117 @@
+"""Losses of the centreline: vessels, nerves and fibres that should come out in one piece."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from monai.losses.cldice import soft_skel
+from skimage.morphology import skeletonize
+from torch import Tensor, nn
+from torch.nn import functional
+
+from segshift.errors import InputError
+from segshift.losses.contract import (
+    foreground,
+    full_precision,
+    masked,
+    one_hot,
+    positive,
+    probabilities,
+    sample_mean,
+    structure_mean,
+    valid_voxels,
+    weight_buffer,
+    weight_for,
+)
+
+
+class ClDice(nn.Module):
+    """1 - 2 TP TS / (TP + TS), weighted mean over foreground structures and samples.
+
+    TP is the share of the prediction's soft skeleton inside the label, TS that of the label's
+    inside the prediction (Shit et al., CVPR 2021). logits (B, K, *S), label (B, 1, *S) or regions
+    (B, K, *S) -> scalar. MONAI's sums over the batch and all structures, so that the background,
+    which is no tube, decides.
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        iterations: int = 3,
+        weight: Sequence[float] | None = None,
+        smooth: float = 1e-5,
+    ) -> None:
+        """`iterations`: half the thickest tube's diameter, in voxels; time and memory grow by it.
+
+        `smooth` is a fraction of the patch, as in Dice.
+        """
+        super().__init__()
+        if not (isinstance(iterations, int) and iterations > 0):
+            raise InputError(f"iterations must be a whole number above 0, got {iterations}")
+        self.iterations, self.smooth = iterations, positive(smooth=smooth)
+        self.register_buffer("weight", weight_buffer(weight), persistent=False)
+
+    @full_precision
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """The scalar loss."""
+        weight, valid = weight_for(self.weight, logits), valid_voxels(label)
+        target = foreground(one_hot(label, logits), label)
+        probability = masked(foreground(probabilities(logits, label), label), valid)
+        thin, thin_target = (soft_skel(volume, self.iterations) for volume in (probability, target))
+        precision = self._share(thin, target, valid)
+        sensitivity = self._share(thin_target, probability, valid)
+        return structure_mean(1 - 2 * precision * sensitivity / (precision + sensitivity), weight)
+
+    def _share(self, skeleton: Tensor, volume: Tensor, valid: Tensor | None) -> Tensor:
+        inside = sample_mean(skeleton * volume, valid)
+        return (inside + self.smooth) / (sample_mean(skeleton, valid) + self.smooth)
+
+
+class SkeletonRecall(nn.Module):
+    """1 - the share of the label's tubed skeleton that is predicted, mean as in ClDice.
+
+    The skeleton is exact, widened by `radius` within the structure, and takes no gradient, which
+    makes it far cheaper than ClDice (Kirchhoff et al., ECCV 2024). It says nothing of false
+    positives: add it to a Dice and a cross-entropy. An absent structure costs nothing here.
+    logits (B, K, *S), label (B, 1, *S) or regions (B, K, *S) -> scalar.
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        radius: int = 2,
+        weight: Sequence[float] | None = None,
+        smooth: float = 1e-5,
+    ) -> None:
+        """`radius` in voxels, 0 for the skeleton itself; `smooth` is a fraction of the patch."""
+        super().__init__()
+        if not (isinstance(radius, int) and radius >= 0):
+            raise InputError(f"radius must be a whole number from 0 upwards, got {radius}")
+        self.radius, self.smooth = radius, positive(smooth=smooth)
+        self.register_buffer("weight", weight_buffer(weight), persistent=False)
+
+    @full_precision
+    def forward(self, logits: Tensor, label: Tensor) -> Tensor:
+        """The scalar loss."""
+        weight, valid = weight_for(self.weight, logits), valid_voxels(label)
+        target = foreground(one_hot(label, logits), label)
+        tube = _skeleton(target > 0).to(logits)
+        pool = functional.max_pool2d if tube.ndim == 4 else functional.max_pool3d
+        tube = pool(tube, 2 * self.radius + 1, stride=1, padding=self.radius) * target
+        probability = foreground(probabilities(logits, label), label)
+        found, all_ = sample_mean(probability * tube, valid), sample_mean(tube, valid)
+        return structure_mean(1 - (found + self.smooth) / (all_ + self.smooth), weight)
+
+
+def _skeleton(mask: Tensor) -> Tensor:
+    """The skeleton of each bool mask (B, K, *S), on the CPU: scikit-image has no other."""
+    masks = mask.cpu().numpy()
+    skeleton = np.zeros_like(masks)
+    for index in np.ndindex(*masks.shape[:2]):
+        if masks[index].any():
+            skeleton[index] = skeletonize(masks[index])
+    return torch.from_numpy(skeleton).to(mask.device)
