@@ -30,6 +30,14 @@ TINY_TRAINING = (
     "trainer.steps_per_epoch=1",
     "logger=none",
 )
+# What it takes beside TINY_TRAINING; a U-Net needs nothing.
+TINY_MODELS = {
+    "mednext": ("model.filters=4", "model.blocks=[1,1,1,1,1]"),
+    "segresnet": ("model.filters=4", "model.blocks=[1,1,1]"),
+    "swin_unetr": ("model.filters=12", "model.blocks=[1,1,1,1]", "model.window=2"),
+}
+# What only the user can give.
+REQUIRED = {"sum": ("loss.terms=[dice,boundary]",)}
 
 
 def composed(*overrides: str, job: str = "train") -> DictConfig:

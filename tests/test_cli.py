@@ -284,11 +284,21 @@ def test_import_msd_and_its_errors(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_loss_of_somebody_elses_package(tmp_path, workplace):
-    """A class and a YAML in the folder one starts from; nothing of ours is touched."""
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        ("loss=squared",),  # a YAML of theirs in the folder one starts from
+        ("loss=bce", "loss._target_=theirs.Squared"),  # their class with the options of ours
+        ("loss=sum", "loss.terms={dice: {}, theirs: {_target_: theirs.Squared}}"),
+    ],
+)
+def test_a_loss_of_somebody_elses_package(chosen, tmp_path, workplace):
+    """Nothing of ours is touched."""
     (tmp_path / "theirs.py").write_text(
         "import torch\n"
         "class Squared(torch.nn.Module):\n"
+        "    def __init__(self, weight=None):\n"
+        "        super().__init__()\n"
         "    def forward(self, logits, label):\n"
         "        one_hot = torch.zeros_like(logits).scatter_(1, label, 1.0)\n"
         "        return (logits.float().softmax(1) - one_hot).square().mean()\n"
@@ -297,7 +307,7 @@ def test_a_loss_of_somebody_elses_package(tmp_path, workplace):
     (tmp_path / "loss" / "squared.yaml").write_text("_target_: theirs.Squared\n")
     done = subprocess.run(
         [
-            sys.executable, "-m", "segshift.cli", "train", "loss=squared",
+            sys.executable, "-m", "segshift.cli", "train", *chosen,
             *tiny(tmp_path / "run", workplace),
         ],
         cwd=tmp_path, capture_output=True, text=True, check=False,

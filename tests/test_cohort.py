@@ -55,6 +55,14 @@ class TestManifest:
         cohort = read_manifest(write_csv(tmp_path / "m.csv", HEADER, LINE, other))
         assert [case.label_values for case in cohort.cases] == [(1, 4), (2, 1)]
 
+    def test_sites_are_chosen_by_name(self, tmp_path):
+        other = "b,p2,toronto,b.nii.gz,bl.nii.gz,spleen=2,GE"
+        path = write_csv(tmp_path / "m.csv", HEADER, LINE, other)
+        assert read_manifest(path, sites=["toronto"]).structures == ("spleen",)
+        for wrong in (["oslo"], [], "toronto"):
+            with pytest.raises(InputError, match=r"data\.sites=.*dijon.*toronto"):
+                read_manifest(path, sites=wrong)
+
     @pytest.mark.parametrize("wrong", [{"liver": 1.5}, {"liver": True}, 5, {"a": 2, "b": 2}])
     def test_a_wrong_option_is_refused(self, tmp_path, wrong):
         path = write_csv(tmp_path / "m.csv", HEADER, LINE)

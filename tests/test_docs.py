@@ -78,10 +78,24 @@ def test_links_lead_somewhere(page: Path):
             assert (page.parent / target).exists(), target
 
 
-def test_the_table_of_losses_and_models_is_complete():
-    for group in ("loss", "model", "split"):
-        for path in (ROOT / "conf" / group).glob("*.yaml"):
-            assert f"`{path.stem}`" in README, f"README does not list {group}={path.stem}"
+@pytest.mark.parametrize(
+    ("group", "page"),
+    [("loss", "docs/losses.md"), ("model", "docs/networks.md"), ("split", "README.md")],
+)
+def test_every_choice_is_on_its_page(group, page):
+    text = (ROOT / page).read_text()
+    for path in (ROOT / "conf" / group).glob("*.yaml"):
+        assert f"`{path.stem}`" in text, f"{page} does not list {group}={path.stem}"
+
+
+def test_every_loss_is_explained_measured_and_drawn():
+    menu, costs = (ROOT / "docs" / "losses.md").read_text().split("## What they cost")
+    drawing = (ROOT / "docs" / "draw_losses.py").read_text()
+    for path in (ROOT / "conf" / "loss").glob("*.yaml"):
+        if path.stem != "sum":
+            assert f"\n| `{path.stem}` |" in menu, f"docs/losses.md does not explain {path.stem}"
+            assert f"\n| `{path.stem}` |" in costs, f"docs/losses.md lacks {path.stem}'s cost"
+            assert f'"{path.stem}"' in drawing, f"docs/draw_losses.py does not draw {path.stem}"
 
 
 def test_the_empty_mask_table_is_the_codes():

@@ -32,12 +32,19 @@ from segshift.errors import InputError
 from segshift.losses import (
     BCE,
     IGNORE,
+    NACL,
     Boundary,
+    ClDice,
     CrossEntropy,
     Dice,
     Focal,
+    HausdorffDT,
     Scheduled,
+    SigmoidFocal,
+    SkeletonRecall,
+    TopK,
     Tversky,
+    UnifiedFocal,
     WeightedSum,
     inverse_frequency,
     signed_distance_mm,
@@ -184,8 +191,10 @@ def reference_generalised_dice(z, y, w):
     k, values = z.shape[1], []
     for p, label in zip(softmax(z), y, strict=True):
         volume = np.array([(label == s).mean() for s in range(k)])
-        importance = 1 / np.where(volume > 0, volume, volume[volume > 0].min()) ** 2
-        importance = importance / importance.sum() * ones_unless(w, k)
+        counted = (volume > 0) & (ones_unless(w, k) > 0)
+        smallest = volume[counted].min() if counted.any() else 1.0
+        importance = 1 / np.where(counted, volume, smallest) ** 2 * ones_unless(w, k)
+        importance = importance / importance.sum()
         both = sum(importance[s] * (p[s] * (label == s)).mean() for s in range(k))
         total = sum(importance[s] * (p[s].mean() + volume[s]) for s in range(k))
         values.append(1 - (2 * both + SMOOTH) / (total + SMOOTH))
@@ -711,6 +720,52 @@ def test_focal_lives_where_monai_is_dead():
     assert gradient(Focal(), logits, label).abs().min() > 0
 
 
+@pytest.mark.parametrize("alpha", [0.25, [0.1, 0.5, 0.8]])
+def test_alpha_splits_a_structures_own_voxels_from_the_rest(alpha):
+    logits, label = draw(3, (6, 7))
+    shares = np.broadcast_to(alpha, 3)
+    z, y, terms = logits.double().numpy(), label[:, 0].numpy(), []
+    for s in range(3):
+        p = sigmoid(z[:, s])
+        own = shares[s] * (1 - p) ** 2 * -np.log(p)
+        rest = (1 - shares[s]) * p**2 * -np.log(1 - p)
+        terms.append(np.where(y == s, own, rest).mean())
+    assert float(SigmoidFocal(alpha=alpha)(logits, label)) == pytest.approx(np.mean(terms))
+    with pytest.raises(InputError, match="alpha"):
+        SigmoidFocal(alpha=1.5)
+    with pytest.raises(InputError, match=r"alpha has 2 values.*3 structures"):
+        SigmoidFocal(alpha=[0.5, 0.5])(logits, label)
+
+
+def test_an_option_at_its_neutral_value_gives_the_loss_it_generalises():
+    logits, label = draw(3, (6, 7))
+    for general, special in (
+        (TopK(share=1.0), CrossEntropy()),
+        (CrossEntropy(smoothing=0.0), CrossEntropy()),
+        (NACL(alpha=0.0), CrossEntropy()),
+        (Focal(gamma=0.0), CrossEntropy()),
+        (SigmoidFocal(gamma=0.0), BCE()),
+        (Tversky(fp=0.5, fn=0.5, gamma=1.0, smooth=0.5e-5), Dice()),
+    ):
+        assert float(general(logits, label)) == pytest.approx(float(special(logits, label)))
+
+
+def test_the_widest_tube_is_the_whole_bar_and_more_iterations_find_the_middle_of_a_thick_one():
+    label = torch.zeros(1, 1, 21, 21, dtype=torch.int64)
+    label[..., 6:15, 2:19] = 1  # nine voxels thick
+    thin = label.clone()
+    thin[..., :9, :], thin[..., 12:, :] = 0, 0  # its middle three
+    found = certain(thin, 2, 20.0)
+    narrow, whole = (float(SkeletonRecall(radius=r)(found, label)) for r in (0, 8))
+    assert whole == pytest.approx(2 / 3, abs=1e-3)  # 3 of 9 rows are found
+    assert narrow < whole / 3
+    hole = certain(label, 2, 20.0)
+    hole[:, :, 9:12, 9:12] *= -1  # breaks the skeleton, which one erosion does not reach
+    few, enough = (float(ClDice(iterations=i)(hole, label)) for i in (1, 6))
+    assert few < 0.01
+    assert enough > 0.1
+
+
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
 def test_focal_of_a_certain_voxel_has_a_finite_slope(gamma):
     _, label = draw(3, (6, 7))
@@ -786,6 +841,16 @@ def test_options_out_of_range_are_input_errors():
         lambda: Focal(gamma=-1.0),
         lambda: Dice(smooth=0.0),
         lambda: Tversky(fp=0.0),
+        lambda: Tversky(gamma=0.0),
+        lambda: TopK(share=0.0),
+        lambda: TopK(share=1.5),
+        lambda: CrossEntropy(smoothing=-0.1),
+        lambda: NACL(alpha=-1.0),
+        lambda: NACL(alpha=math.inf),
+        lambda: UnifiedFocal(fn=1.5),
+        lambda: HausdorffDT(spacing_mm=SPACING_MM, alpha=0.0),
+        lambda: ClDice(iterations=0),
+        lambda: SkeletonRecall(radius=-1),
         lambda: Tversky(fn=math.inf),
         lambda: Boundary(spacing_mm=(1.0, 1.0)),
         lambda: Boundary(spacing_mm=(1.0, 0.0, 1.0)),

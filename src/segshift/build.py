@@ -16,10 +16,11 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from segshift.cohort import Case, Cohort
 from segshift.cohort.checks import check_headers
-from segshift.environment import check_accelerator, check_precision
+from segshift.environment import check_accelerator, check_compiler, check_precision
 from segshift.errors import InputError
 from segshift.plan import Plan, check_channels, make_plan, plan_from_dict
 from segshift.splits import EvaluationSet, Split, evaluation_sets
+from segshift.terms import with_terms
 
 if TYPE_CHECKING:
     from segshift.module import SegmentationModule
@@ -40,6 +41,12 @@ NUMBERS: dict[str, tuple[type, float, float]] = {  # kind, lowest, highest
     "trainer.workers": (int, 0, math.inf),
 }
 DERIVED = ("plan.batch",)  # may be null
+CHOICES = {  # as in segshift.networks.options, which needs torch
+    "model.norm": ("instance", "batch", "group"),
+    "model.downsample": ("strided", "max_pool"),
+    "model.upsample": ("transposed", "interpolate"),
+    "model.skip": ("concat", "add", "none"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,7 @@ def experiment(config: DictConfig, *, plan: Plan | None = None) -> Experiment:
     Raises InputError.
     """
     config = resolved(config)
+    config.loss = with_terms(config.loss, [conf_folder() / "loss", Path("loss")])
     check_options(config)
     cohort = cohort_of(config)
     split: Split = instantiate(config.split)(cohort)
@@ -111,7 +119,7 @@ def unseen_sets(config: DictConfig, cohort: Cohort, run: "LoadedRun") -> tuple[E
 def resolved(config: DictConfig) -> DictConfig:
     """A copy without interpolations. Raises InputError for what only the user can give."""
     for key in _missing(OmegaConf.to_container(config)):
-        if key.split(".")[0] in ("data", "checkpoint"):
+        if key.split(".")[0] in ("data", "checkpoint") or key in ("loss.terms", "task.regions"):
             raise InputError(f"{key} is required: add {key}=... to the command")
     copy = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
     assert isinstance(copy, DictConfig)
@@ -139,7 +147,16 @@ def check_options(config: DictConfig) -> None:
         ):
             whole = "whole " if float not in kinds else ""
             raise InputError(f"{key}={values}: a list of {whole}numbers above 0 (z, y, x), or null")
+    for key, known in CHOICES.items():
+        value = OmegaConf.select(config, key)
+        ours = str(config.model.get("_target_")).startswith("segshift.")
+        if ours and value is not None and value not in known:
+            raise InputError(f"{key}={value}: known are {', '.join(known)}")
     trainer = config.trainer
+    if type(trainer.compile) is not bool:
+        raise InputError(f"trainer.compile={trainer.compile}: true or false")
+    if trainer.compile:
+        check_compiler()
     check_precision(trainer.precision)
     check_accelerator(trainer.accelerator)
     if trainer.strategy not in ("auto", "ddp"):
@@ -258,7 +275,7 @@ def _shifts(config: DictConfig) -> list[Any]:
 
 def _filled(config: DictConfig, group: str, plan: Plan, **more: int) -> DictConfig:
     """The group's config with every `???` taken from the plan's field of that name."""
-    facts: Mapping[str, Any] = {**asdict(plan), "in_channels": _in_channels(plan), **more}
+    facts: Mapping[str, Any] = {**asdict(plan), "in_channels": plan.in_channels, **more}
     node = OmegaConf.create({group: config[group]})
     for key in OmegaConf.missing_keys(node):
         name = key.split(".")[-1]
@@ -266,7 +283,3 @@ def _filled(config: DictConfig, group: str, plan: Plan, **more: int) -> DictConf
             raise InputError(f"{key} is required: add {key}=... to the command")
         OmegaConf.update(node, key, facts[name])
     return node[group]  # type: ignore[no-any-return]
-
-
-def _in_channels(plan: Plan) -> int:
-    return plan.channels * (2 * plan.view.context + 1)

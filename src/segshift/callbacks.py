@@ -1,5 +1,7 @@
 """What is written while a run goes on: rows, slices, checkpoints, a line an epoch."""
 
+import itertools
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +15,7 @@ from torch.nn import functional
 from segshift.module import gathered
 from segshift.results import Row, append_rows, write_rows
 from segshift.results.names import file_name
+from segshift.tasks import Task
 
 
 class WriteCases(Callback):
@@ -21,8 +24,8 @@ class WriteCases(Callback):
     `rows.csv` holds the rows so far; once all ranks are done rank 0 writes it anew, sorted.
     """
 
-    def __init__(self, folder: Path, *, run: str, sets: Sequence[str]) -> None:
-        self.folder, self.run, self.sets = folder, run, tuple(sets)
+    def __init__(self, folder: Path, *, run: str, sets: Sequence[str], task: Task) -> None:
+        self.folder, self.run, self.sets, self.task = folder, run, tuple(sets), task
         self.rows: list[Row] = []
 
     def on_test_batch_end(  # type: ignore[override]
@@ -43,7 +46,8 @@ class WriteCases(Callback):
         append_rows(self._path(trainer.global_rank), new)
         self.rows += new
         folder = self.folder / "figures" / "slices" / file_name(set_)
-        write_slice(folder / f"{file_name(batch['case'])}.npz", batch, outputs["prediction"])
+        path = folder / f"{file_name(batch['case'])}.npz"
+        write_slice(path, batch, outputs["prediction"], task=self.task)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Gather, and let rank 0 write all rows; a case scored twice is an error there."""
@@ -57,8 +61,8 @@ class WriteCases(Callback):
         return self.folder / ("rows.csv" if rank == 0 else f"rows.rank{rank}.csv")
 
 
-def write_slice(path: Path, item: Mapping[str, Any], prediction: np.ndarray) -> None:
-    """Image, reference and prediction (H, W) of the slice that holds most, in a few kB."""
+def write_slice(path: Path, item: Mapping[str, Any], prediction: np.ndarray, *, task: Task) -> None:
+    """Image (H, W), masks of reference and prediction (structures, H, W) of the fullest slice."""
     reference = item["label"][0].cpu().numpy()
     z = int(np.argmax(((reference > 0) | (prediction > 0)).sum(axis=(1, 2))))
     image = item["image"][:1]
@@ -71,8 +75,8 @@ def write_slice(path: Path, item: Mapping[str, Any], prediction: np.ndarray) -> 
         path,
         case=item["case"],
         image=plane[0, 0].cpu().numpy()[up],
-        reference=reference[z][up].astype(np.int32),
-        prediction=prediction[z][up].astype(np.int32),
+        reference=np.stack([*task.referred(reference[z][up])]),
+        prediction=np.stack([*task.predicted(prediction[z][up])]),
         spacing_mm=np.array(item["spacing"][1:]),
     )
 
@@ -157,11 +161,13 @@ class EpochLine(Callback):
 
 
 class Timer(Callback):
-    """Wall time of training and of testing, in seconds."""
+    """Wall time of training, of testing, and of a training step (the median), in seconds."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._start = 0.0
+        self._ends: list[float] = []  # of the steps of this epoch
+        self._steps: list[float] = []
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Start the stage's clock."""
@@ -171,3 +177,14 @@ class Timer(Callback):
         """Stop it."""
         name = {"fit": "train", "test": "test"}[stage]
         self.seconds[f"time/{name}_s"] = time.monotonic() - self._start
+        if self._steps:
+            self.seconds["time/step_s"] = statistics.median(self._steps)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """What lies between two epochs is no step."""
+        self._ends.clear()
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
+        """From the end of one step to that of the next: reading the batch counts."""
+        self._ends.append(time.monotonic())
+        self._steps += [b - a for a, b in itertools.pairwise(self._ends[-2:])]

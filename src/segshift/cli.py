@@ -26,7 +26,7 @@ def evaluate() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """`segshift train|evaluate|cohort ...`."""
+    """`segshift train|evaluate|network|cohort ...`."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments and arguments[0] in ("train", "evaluate"):
         sys.argv = [f"segshift {arguments[0]}", *arguments[1:]]
@@ -60,7 +60,7 @@ def _hydra(job: str) -> None:
                 choices={
                     group: choice
                     for group, choice in hydra_config.runtime.choices.items()
-                    if "/" not in group and choice
+                    if not group.startswith("hydra/") and choice
                 },
             )
 
@@ -111,6 +111,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("train", help="the same as python train.py; see segshift train --help")
     commands.add_parser("evaluate", help="the same as python evaluate.py")
+    network = commands.add_parser(
+        "network", help="a network in numbers: stages, receptive field, FLOPs, memory"
+    )
+    network.add_argument(
+        "overrides", nargs="*", metavar="GROUP=CHOICE", help="as for train: model=... data=..."
+    )
+    network.set_defaults(run=_network)
     cohort = commands.add_parser("cohort", help="make a manifest").add_subparsers(
         required=True, metavar="ACTION"
     )
@@ -121,6 +128,27 @@ def _parser() -> argparse.ArgumentParser:
     importer.add_argument("--site", help="where the cases come from; default: the data set's name")
     importer.set_defaults(run=_import)
     return parser
+
+
+def _network(arguments: argparse.Namespace) -> None:
+    from hydra import compose, initialize_config_dir
+
+    from segshift import build, environment
+    from segshift.run import announcement
+
+    folder = str(build.conf_folder())
+    with _telling(verbose="HYDRA_FULL_ERROR" in os.environ):
+        with initialize_config_dir(folder, version_base="1.3"):
+            config = compose("train", overrides=arguments.overrides)
+        parts = build.experiment(config)
+        print(announcement(parts))
+
+        from segshift.report import network_numbers, print_network
+
+        trainer = parts.config.trainer
+        precision = environment.precision(trainer.precision, trainer.accelerator)
+        module = build.module_of(parts.config, parts.plan, precision=precision)
+        print_network(network_numbers(module, parts.plan, precision=precision))
 
 
 def _import(arguments: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -35,6 +36,16 @@ def check_accelerator(name: str) -> None:
     """Raises InputError that lists the known accelerators."""
     if name not in ACCELERATORS:
         raise InputError(f"trainer.accelerator={name}: known are {', '.join(ACCELERATORS)}")
+
+
+def check_compiler() -> None:
+    """Raises InputError if torch.compile would not find the compiler that it calls."""
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
+        raise InputError(
+            f"trainer.compile=true needs the C++ compiler {compiler}, which is not here; install "
+            "it, name another one in the environment variable CXX, or set trainer.compile=false"
+        )
 
 
 def check_devices(accelerator: str, devices: int) -> None:

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from segshift.errors import TrainingDivergedError
 from segshift.inference import predict_case
+from segshift.losses import Scheduled
 from segshift.plan import View
 from segshift.tasks import Score, Task
 from segshift.tasks.task import Loss
@@ -64,12 +65,18 @@ class SegmentationModule(L.LightningModule):
         """Loss of one augmented batch: `image` (B, C, *patch), `label` (B, 1, *patch)."""
         image, label = self.augment(batch["image"], batch["label"], batch["sample"])
         output = self.network(image.contiguous(memory_format=self.memory_format))
-        loss = self.task.loss(self.loss, output, {**batch, "label": label})
+        loss = self.task.loss(self._loss_now(), output, {**batch, "label": label})
         self._finite = self._finite.to(loss.device) & loss.detach().isfinite()
         if (batch_idx + 1) % FINITE_CHECK_STEPS == 0:
             self.check_finite()
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(image))
         return loss
+
+    def _loss_now(self) -> Loss:
+        """The loss as its schedule has it at this step, which a resumed run counts on from."""
+        if not isinstance(self.loss, Scheduled):
+            return self.loss
+        return self.loss.at(self.global_step / max(self.trainer.estimated_stepping_batches - 1, 1))
 
     def check_finite(self) -> None:
         """Raise TrainingDivergedError if any loss since the last check was NaN or infinite."""

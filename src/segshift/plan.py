@@ -49,6 +49,11 @@ class Plan:
     batch: int
     structure_frequency: tuple[float, ...]  # share of voxels, background first
 
+    @property
+    def in_channels(self) -> int:
+        """Of the network: in 2.5D the neighbouring slices are channels too."""
+        return self.channels * (2 * self.view.context + 1)
+
 
 def make_plan(
     cases: Sequence[Case],

@@ -59,6 +59,7 @@ def fit_and_test(parts: build.Experiment, cases: "StoredSets", folder: Path) -> 
 
     from segshift import callbacks, tracking
     from segshift.data import CohortDataModule
+    from segshift.report import write_network
     from segshift.seeds import derived_seed
 
     config, plan = parts.config, parts.plan
@@ -66,6 +67,10 @@ def fit_and_test(parts: build.Experiment, cases: "StoredSets", folder: Path) -> 
     environment.keep_freed_memory()
     precision = environment.precision(config.trainer.precision, config.trainer.accelerator)
     module = build.module_of(config, plan, precision=precision)
+    if environment.rank() == 0:
+        write_network(folder, module, plan, precision=precision)
+    if config.trainer.compile:
+        module.network.compile()
     data = CohortDataModule(
         train=train_cases,
         val=val_cases,
@@ -94,7 +99,7 @@ def fit_and_test(parts: build.Experiment, cases: "StoredSets", folder: Path) -> 
             checkpoints,
             timer,
             callbacks.EpochLine(),
-            callbacks.WriteCases(folder, run=run_name(folder), sets=list(tests)),
+            callbacks.WriteCases(folder, run=run_name(folder), sets=list(tests), task=module.task),
         ],
         loggers=loggers,
     )
@@ -108,7 +113,8 @@ def fit_and_test(parts: build.Experiment, cases: "StoredSets", folder: Path) -> 
     if trainer.is_global_zero:
         best = checkpoints.best_model_score
         chosen = {monitor: float(best)} if best is not None and best.isfinite() else {}
-        measured = {"selection": "source_val", **chosen, **timer.seconds, **_memory(trainer)}
+        memory = environment.peak_memory_gb(trainer.strategy.root_device.type)
+        measured = {"selection": "source_val", **chosen, **timer.seconds, **memory}
         _conclude(folder, module, measured)
         tracking.upload(loggers, folder)
 
@@ -133,11 +139,14 @@ def evaluate(config: DictConfig, folder: Path, *, command: str, choices: Mapping
     about = environment.record(cohort, command=command, choices=choices)
     _describe(folder, config, {s.name: s.cases for s in sets}, run.plan, about)
     timer = callbacks.Timer()
+    writer = callbacks.WriteCases(
+        folder, run=run_name(folder), sets=list(tests), task=run.module.task
+    )
     trainer = _trainer(
         OmegaConf.merge(run.config.trainer, config.trainer, {"devices": 1, "strategy": "auto"}),
         folder,
         precision=precision,
-        callbacks=[timer, callbacks.WriteCases(folder, run=run_name(folder), sets=list(tests))],
+        callbacks=[timer, writer],
         loggers=[],
     )
     data = CohortDataModule(
@@ -145,7 +154,8 @@ def evaluate(config: DictConfig, folder: Path, *, command: str, choices: Mapping
         foreground_share=0, workers=0, seed=0,
     )  # fmt: skip
     trainer.test(run.module, datamodule=data, verbose=False)
-    _conclude(folder, run.module, {**timer.seconds, **_memory(trainer)})
+    memory = environment.peak_memory_gb(trainer.strategy.root_device.type)
+    _conclude(folder, run.module, {**timer.seconds, **memory})
 
 
 def announcement(parts: build.Experiment) -> str:
@@ -203,10 +213,6 @@ def _conclude(folder: Path, module: "SegmentationModule", measured: Mapping[str,
     print_site_table(rows, metric=metric, higher_is_better=higher)
     for name in ("rows.csv", "report.html", "figures"):
         print(f"{name:<12} {folder / name}")
-
-
-def _memory(trainer: "L.Trainer") -> dict[str, float]:
-    return environment.peak_memory_gb(trainer.strategy.root_device.type)
 
 
 def _loggers(parts: build.Experiment, folder: Path) -> list[Any]:

@@ -81,6 +81,8 @@ def _counted(target: Tensor, valid: Tensor | None) -> Tensor:
 
 
 def _sums(values: Tensor, blob: Tensor, blobs: int) -> Tensor:
-    """Sum of the values over each blob (blobs,)."""
-    total = values.new_zeros(blobs + 1)
-    return total.index_add(0, blob.flatten(), values.flatten())[1:]
+    """Sum of the values over each blob (blobs,); in float32 a large one would lose digits."""
+    inside = blob.flatten().nonzero()[:, 0]
+    total = values.new_zeros(blobs, dtype=torch.float64)
+    total = total.index_add(0, blob.flatten()[inside] - 1, values.flatten()[inside].double())
+    return total.to(values)

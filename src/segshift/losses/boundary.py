@@ -121,7 +121,7 @@ class HausdorffDT(nn.Module):
         weight, valid = weight_for(self.weight, logits), valid_voxels(label)
         target = foreground(one_hot(label, logits), label)
         probability = foreground(probabilities(logits, label), label)
-        found = masked(probability.detach(), valid) > 0.5
+        found = masked(probability, valid) > 0.5
         far = _phi(target > 0, self.spacing_mm).abs_().pow_(self.alpha)
         far += _phi(found, self.spacing_mm, absent=0.0).abs_().pow_(self.alpha)
         return structure_mean(sample_mean((probability - target).square() * far, valid), weight)

@@ -78,12 +78,14 @@ class SigmoidFocal(nn.Module):
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """The scalar loss."""
         weight, true = weight_for(self.weight, logits), one_hot(label, logits) > 0
-        loss = faded(-functional.logsigmoid(torch.where(true, logits, -logits)), self.gamma)
+        loss = faded(functional.softplus(torch.where(true, -logits, logits)), self.gamma)
         if self.alpha is not None:
-            single = len(self.alpha) == 1
-            alpha = self.alpha.to(logits) if single else weight_for(self.alpha, logits)
-            assert alpha is not None
-            alpha = alpha.view(-1, *[1] * (logits.ndim - 2))
+            if len(self.alpha) not in (1, logits.shape[1]):
+                raise InputError(
+                    f"alpha has {len(self.alpha)} values; give one, or one for each of the "
+                    f"{logits.shape[1]} structures, background first"
+                )
+            alpha = self.alpha.to(logits).view(-1, *[1] * (logits.ndim - 2))
             loss = loss * torch.where(true, alpha, 1 - alpha)
         return voxel_mean(times_weight_of_truth(loss, weight, label), valid_voxels(label))
 

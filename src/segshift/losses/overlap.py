@@ -66,9 +66,10 @@ class Dice(nn.Module):
 class GeneralisedDice(nn.Module):
     """1 - (2 sum_k w_k |PG| + smooth) / (sum_k w_k (|P| + |G|) + smooth), mean over samples.
 
-    w_k = 1 / |G_k|^2, scaled to sum to 1, so that each structure counts alike whatever its volume
-    (Sudre et al. 2017), times `weight`. An absent structure has the largest w_k of those present:
-    1 / 0 would leave nothing of the others. logits (B, K, *S), label (B, 1, *S) or regions.
+    w_k is `weight` / |G_k|^2, so that each structure counts alike whatever its volume (Sudre et al.
+    2017); their sum is 1, so that the scale of `weight` has no meaning here. An absent structure
+    has the largest w_k of those present: 1 / 0 would leave nothing of the others. logits
+    (B, K, *S), label (B, 1, *S) or regions (B, K, *S) -> scalar.
     """
 
     weight: Tensor | None
@@ -91,14 +92,13 @@ class GeneralisedDice(nn.Module):
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """The scalar loss."""
         v = volumes(logits, label, self.weight, self.include_background, self.batch_dice)
-        present = v.reference > 0
-        importance = torch.where(present, v.reference, torch.inf).square().reciprocal()
+        weight = torch.ones_like(v.reference) if v.weight is None else v.weight
+        counted = (v.reference > 0) & (weight > 0)  # a silenced structure does not set the scale
+        importance = torch.where(counted, v.reference, torch.inf).square().reciprocal()
         largest = importance.amax(-1, keepdim=True)
         largest = torch.where(largest > 0, largest, 1.0)  # not one structure is present
-        importance = torch.where(present, importance, largest)
-        importance = importance / importance.sum(-1, keepdim=True)
-        if v.weight is not None:
-            importance = importance * v.weight
+        importance = torch.where(counted, importance, largest) * weight
+        importance = importance / importance.sum(-1, keepdim=True).clamp(min=1e-30)
         both = (importance * v.both).sum(-1)
         total = (importance * (v.predicted + v.reference)).sum(-1)
         return (1 - (2 * both + self.smooth) / (total + self.smooth)).mean()

@@ -3,5 +3,15 @@
 from segshift.report.console import print_site_table
 from segshift.report.figures import learning_curves, overlays, site_strip
 from segshift.report.html import write_report
+from segshift.report.network import network_numbers, print_network, write_network
 
-__all__ = ["learning_curves", "overlays", "print_site_table", "site_strip", "write_report"]
+__all__ = [
+    "learning_curves",
+    "network_numbers",
+    "overlays",
+    "print_network",
+    "print_site_table",
+    "site_strip",
+    "write_network",
+    "write_report",
+]

@@ -26,15 +26,12 @@ INK, GREY, FAINT = "#1a1a1a", "#6b6b6b", "#d9d9d9"
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One slice of a case: image and class maps (H, W), pixel spacing in mm (y, x).
-
-    Class 1 is the first structure; a class without a structure is not drawn.
-    """
+    """One slice: image (H, W), masks of the structures (K, H, W), pixel spacing in mm (y, x)."""
 
     title: str
     image: NDArray[np.float32]
-    reference: NDArray[np.integer[Any]]
-    prediction: NDArray[np.integer[Any]]
+    reference: NDArray[np.bool_]
+    prediction: NDArray[np.bool_]
     spacing_mm: tuple[float, float]
 
 
@@ -116,9 +113,9 @@ def overlays(slices: Sequence[Slice], *, structures: Sequence[str]) -> Figure:
         low, high = np.percentile(one.image, [1, 99])
         aspect = one.spacing_mm[0] / one.spacing_mm[1]
         axes.imshow(one.image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=aspect)
-        for index, structure in enumerate(structures, start=1):
-            _outline(axes, one.reference == index, colour=colours[structure], style="solid")
-            _outline(axes, one.prediction == index, colour=colours[structure], style="dashed")
+        for structure, *masks in zip(structures, one.reference, one.prediction, strict=True):
+            for mask, style in zip(masks, ("solid", "dashed"), strict=True):
+                _outline(axes, mask, colour=colours[structure], style=style)
         axes.set_title(one.title, fontsize=8, color=INK, parse_math=False)
     keys = [Line2D([], [], color=colours[s], linewidth=3, label=s) for s in structures]
     keys.append(Line2D([], [], color=INK, linestyle="-", label="reference"))

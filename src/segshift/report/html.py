@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from segshift.report.figures import Slice, learning_curves, overlays, site_strip
 from segshift.report.measures import are_fractions, digits, worst_site, written
+from segshift.report.network import network_tables
 from segshift.results import IN_DOMAIN, read_rows, site_table
 from segshift.results.names import file_name
 
@@ -159,6 +160,7 @@ def _facts(
     summary = json.loads((folder / "summary.json").read_text())
     environment = json.loads((folder / "environment.json").read_text())
     split = json.loads((folder / "split.json").read_text())
+    network = folder / "network.json"
     metrics = sorted(rows["metric"].unique())
     sites = site_table(rows)
     of_metric = rows[rows["metric"] == metric]
@@ -186,6 +188,7 @@ def _facts(
         "failures": failures.sort_values("value").head(LISTED_FAILURES).to_dict("records"),
         "failures_in_all": len(failures),
         "measured": int(of_metric["value"].notna().sum()),
+        "network": network_tables(json.loads(network.read_text())) if network.exists() else None,
         "cost": {k: v for k, v in summary.items() if k.startswith(("time/", "memory/"))},
         "files": {
             name: (folder / name).read_text()
