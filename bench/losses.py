@@ -45,7 +45,7 @@ def main(names: list[str], *, size: int, repeats: int) -> None:
     print(
         f"batch {BATCH} of {size}x{size}x{size}, {STRUCTURES} structures, {where}, {repeats} pairs"
     )
-    losses = {name: loss_of(name, label) for name in {"dice_ce": 0, **dict.fromkeys(names)}}
+    losses = {name: loss_of(name, label) for name in dict.fromkeys(["dice_ce", *names])}
     memory = {name: peak_mib(loss, logits, label) for name, loss in losses.items()}
     environment.keep_freed_memory()  # as in a run, and after memory was measured
 

@@ -293,6 +293,21 @@ def test_a_sum_from_the_command_line_is_frozen_into_the_run(phantom, tmp_path, m
             trained(tmp_path / "wrong", *phantom, "loss=sum", *override)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("loss.weight=[1,2]", r"weight has 2 value.*4 structures"),
+        ("loss.weight=3", "weight must be a list"),
+        ("loss.smooth=a", "smooth must be a finite number"),
+        ("+loss.gama=1", "segshift.losses.Dice.*gama"),
+    ],
+)
+def test_a_wrong_loss_is_refused_before_anything_is_made(override, message, phantom, tmp_path):
+    with pytest.raises(InputError, match=message):
+        trained(tmp_path / "run", *phantom, "loss=dice", override, f"store={tmp_path / 'store'}")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_scheduled_loss_changes_from_the_first_step_to_the_last(phantom, tmp_path, monkeypatch):
     seen = []
     original = WeightedSum.at
@@ -322,7 +337,7 @@ def test_ctrl_c_leaves_a_loadable_checkpoint(phantom, tmp_path, monkeypatch, cap
     sound = Dice.forward
 
     def interrupted(self, logits, label):
-        if next(calls) == 3:
+        if next(calls) == 4:  # one call to check the loss, three steps
             raise KeyboardInterrupt
         return sound(self, logits, label)
 

@@ -108,7 +108,20 @@ def test_regions_overlap_in_a_prediction(regions):
     assert scores == {"organ": pytest.approx(2 * 2 / (2 + 3)), "tumour": pytest.approx(2 / 4)}
 
 
-@pytest.mark.parametrize("wrong", [{}, {"organ": []}, {"organ": ["spleen"]}])
+@pytest.mark.parametrize(("edge", "coarse"), [(40, [20, 10, 5, 3]), (97, [49, 25, 13, 7])])
+def test_coarse_labels_are_those_under_the_coarse_voxels(task, edge, coarse):
+    """Also where the size does not divide and the network rounded up."""
+    label = torch.arange(edge).view(1, 1, edge, 1).expand(1, 1, edge, edge)
+    seen = []
+    outputs = [torch.zeros(1, 3, n, n) for n in [edge, *coarse]]
+    task.loss(lambda z, y: seen.append(y) or z.mean(), outputs, {"label": label})
+    for level, (target, size) in enumerate(zip(seen, [edge, *coarse], strict=True)):
+        assert target[0, 0, :, 0].tolist() == [2**level * i for i in range(size)]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{}, {"organ": []}, {"organ": ["spleen"]}, 5, {"organ": 5}, {"organ": "liver"}]
+)
 def test_regions_of_unknown_structures_are_refused(wrong):
     with pytest.raises(InputError, match=r"task\.regions.*\['liver', 'tumour'\]"):
         Regions(structures=("liver", "tumour"), regions=wrong, metrics=(Dice(),))

@@ -5,48 +5,25 @@ YAML (`spacing_mm: ???`); the field of that name is filled in here, unless the u
 torch and Lightning are imported only where a network is built: errors come before them, at once.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from segshift.cohort import Case, Cohort
 from segshift.cohort.checks import check_headers
-from segshift.environment import check_accelerator, check_compiler, check_precision
 from segshift.errors import InputError
+from segshift.options import check_options
 from segshift.plan import Plan, check_channels, make_plan, plan_from_dict
 from segshift.splits import EvaluationSet, Split, evaluation_sets
 from segshift.terms import with_terms
 
 if TYPE_CHECKING:
     from segshift.module import SegmentationModule
-
-
-NUMBERS: dict[str, tuple[type, float, float]] = {  # kind, lowest, highest
-    "seed": (int, 0, math.inf),
-    "foreground_share": (float, 0, 1),
-    "view.dimensions": (int, 2, 3),
-    "view.context": (int, 0, math.inf),
-    "plan.batch": (int, 1, math.inf),
-    "plan.patch_voxels": (int, 1, math.inf),
-    "trainer.devices": (int, 1, math.inf),
-    "trainer.epochs": (int, 1, math.inf),
-    "trainer.steps_per_epoch": (int, 1, math.inf),
-    "trainer.gradient_clip": (float, 0, math.inf),
-    "trainer.window_overlap": (float, 0, 0.99),
-    "trainer.workers": (int, 0, math.inf),
-}
-DERIVED = ("plan.batch",)  # may be null
-CHOICES = {  # as in segshift.networks.options, which needs torch
-    "model.norm": ("instance", "batch", "group"),
-    "model.downsample": ("strided", "max_pool"),
-    "model.upsample": ("transposed", "interpolate"),
-    "model.skip": ("concat", "add", "none"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,45 +103,6 @@ def resolved(config: DictConfig) -> DictConfig:
     return copy
 
 
-def check_options(config: DictConfig) -> None:
-    """Refuse what would only fail after seconds of imports, or not at all."""
-    for key, (kind, low, high) in NUMBERS.items():
-        value = OmegaConf.select(config, key)
-        if value is None and key in DERIVED:
-            continue
-        allowed = (int, float) if kind is float else (int,)
-        fits = type(value) in allowed and low <= value <= high
-        if not fits:
-            raise InputError(
-                f"{key}={value}: {'a whole number' if kind is int else 'a number'} from {low:g}"
-                + (f" to {high:g}" if high < math.inf else "")
-            )
-    for key, kinds in (("plan.patch", (int,)), ("plan.spacing_mm", (int, float))):
-        values = OmegaConf.select(config, key)
-        if values is not None and not (
-            isinstance(values, ListConfig)
-            and all(type(v) in kinds and 0 < v < math.inf for v in values)
-        ):
-            whole = "whole " if float not in kinds else ""
-            raise InputError(f"{key}={values}: a list of {whole}numbers above 0 (z, y, x), or null")
-    for key, known in CHOICES.items():
-        value = OmegaConf.select(config, key)
-        ours = str(config.model.get("_target_")).startswith("segshift.")
-        if ours and value is not None and value not in known:
-            raise InputError(f"{key}={value}: known are {', '.join(known)}")
-    trainer = config.trainer
-    if type(trainer.compile) is not bool:
-        raise InputError(f"trainer.compile={trainer.compile}: true or false")
-    if trainer.compile:
-        check_compiler()
-    check_precision(trainer.precision)
-    check_accelerator(trainer.accelerator)
-    if trainer.strategy not in ("auto", "ddp"):
-        raise InputError(f"trainer.strategy={trainer.strategy}: auto or ddp")
-    if trainer.devices > 1 and trainer.strategy != "ddp":
-        raise InputError(f"trainer.devices={trainer.devices} needs trainer=ddp")
-
-
 def module_of(config: DictConfig, plan: Plan, *, precision: str) -> "SegmentationModule":
     """Network, task, loss, augmentation and optimiser in one LightningModule."""
     import torch
@@ -188,6 +126,28 @@ def module_of(config: DictConfig, plan: Plan, *, precision: str) -> "Segmentatio
         window_overlap=config.trainer.window_overlap,
         channels_last=precision != "32-true",
     )
+
+
+def check_loss(config: DictConfig, plan: Plan) -> None:
+    """Raises InputError for a loss that refuses its options or this number of structures.
+
+    It is tried on a toy patch, before hours of preprocessing; what else may fail there (a loss of
+    another package that wants larger patches) says nothing.
+    """
+    import torch
+
+    task, loss = (
+        instantiate(_filled(config, "task", plan)),
+        instantiate(_filled(config, "loss", plan)),
+    )
+    edges = (8,) * plan.view.dimensions
+    label = torch.zeros(2, 1, *edges, dtype=torch.int64)
+    try:
+        task.loss(loss, torch.zeros(2, task.channels, *edges), {"label": label})
+    except InputError:
+        raise
+    except Exception:
+        return
 
 
 def description(parts: Experiment) -> dict[str, Any]:
@@ -256,8 +216,19 @@ def with_structures(cohort: Cohort, structures: tuple[str, ...]) -> Cohort:
 
 
 def instantiate(node: DictConfig) -> Any:  # noqa: ANN401
-    """Make what `_target_` names, of plain lists, dicts and objects instead of config nodes."""
-    return hydra_instantiate(node, _convert_="all")
+    """Make what `_target_` names, of plain lists, dicts and objects instead of config nodes.
+
+    Raises InputError for what the part itself refuses, and for options that it does not have.
+    """
+    try:
+        return hydra_instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, InputError):
+            raise cause from None
+        if isinstance(cause, TypeError | ValueError | AttributeError):
+            raise InputError(f"{node.get('_target_')}: {cause}") from error
+        raise
 
 
 def _missing(node: Any, key: str = "") -> Iterator[str]:  # noqa: ANN401

@@ -1,6 +1,5 @@
 """What is written while a run goes on: rows, slices, checkpoints, a line an epoch."""
 
-import itertools
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -9,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.nn import functional
 
@@ -161,13 +161,12 @@ class EpochLine(Callback):
 
 
 class Timer(Callback):
-    """Wall time of training, of testing, and of a training step (the median), in seconds."""
+    """Seconds of training, of testing, and of a training step (median over epochs)."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self._start = 0.0
-        self._ends: list[float] = []  # of the steps of this epoch
-        self._steps: list[float] = []
+        self._start = self._epoch_start = 0.0
+        self._steps: list[float] = []  # of each epoch, the mean
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Start the stage's clock."""
@@ -181,10 +180,25 @@ class Timer(Callback):
             self.seconds["time/step_s"] = statistics.median(self._steps)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """What lies between two epochs is no step."""
-        self._ends.clear()
+        """Start the clock of the epoch's steps, once the device has nothing left to do."""
+        self._epoch_start = _clock(pl_module)
 
-    def on_train_batch_end(self, *_: Any, **__: Any) -> None:  # noqa: ANN401
-        """From the end of one step to that of the next: reading the batch counts."""
-        self._ends.append(time.monotonic())
-        self._steps += [b - a for a, b in itertools.pairwise(self._ends[-2:])]
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,  # noqa: ANN401
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        """Stop it after the last step, before the validation; reading batches counts."""
+        if trainer.is_last_batch:
+            took = _clock(pl_module) - self._epoch_start
+            self._steps.append(took / int(trainer.num_training_batches))
+
+
+def _clock(module: L.LightningModule) -> float:
+    """Now, when all that was asked of a GPU is done: it works on while Python goes ahead."""
+    if module.device.type == "cuda":
+        torch.cuda.synchronize(module.device)
+    return time.monotonic()

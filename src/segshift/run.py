@@ -42,6 +42,7 @@ def train(config: DictConfig, folder: Path, *, command: str, choices: Mapping[st
     print(announcement(parts))
     trainer = parts.config.trainer
     environment.check_devices(trainer.accelerator, trainer.devices)
+    build.check_loss(parts.config, parts.plan)
     cases = stored(parts)  # here, where a wrong pixel is found before anything is written
     sides = {"train": parts.split.train, "val": parts.split.val, **parts.split.tests}
     about = environment.record(parts.cohort, command=command, choices=choices)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from segshift.errors import InputError
 from segshift.losses.contract import (
     full_precision,
     minus_log_truth,
+    not_negative,
     one_hot,
     times_weight_of_truth,
     valid_voxels,
@@ -32,9 +32,7 @@ class NACL(nn.Module):
     def __init__(self, *, alpha: float = 0.1, weight: Sequence[float] | None = None) -> None:
         """`alpha` from 0 upwards is the weight of the calibration term; 0 is CrossEntropy."""
         super().__init__()
-        if not 0 <= alpha < float("inf"):
-            raise InputError(f"alpha must be a finite number from 0 upwards, got {alpha}")
-        self.alpha = alpha
+        self.alpha = not_negative(alpha=alpha)
         self.register_buffer("weight", weight_buffer(weight), persistent=False)
 
     @full_precision

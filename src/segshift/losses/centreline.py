@@ -10,7 +10,6 @@ from skimage.morphology import skeletonize
 from torch import Tensor, nn
 from torch.nn import functional
 
-from segshift.errors import InputError
 from segshift.losses.contract import (
     foreground,
     full_precision,
@@ -23,6 +22,7 @@ from segshift.losses.contract import (
     valid_voxels,
     weight_buffer,
     weight_for,
+    whole,
 )
 
 
@@ -49,9 +49,8 @@ class ClDice(nn.Module):
         `smooth` is a fraction of the patch, as in Dice.
         """
         super().__init__()
-        if not (isinstance(iterations, int) and iterations > 0):
-            raise InputError(f"iterations must be a whole number above 0, got {iterations}")
-        self.iterations, self.smooth = iterations, positive(smooth=smooth)
+        self.iterations = whole(lowest=1, iterations=iterations)
+        self.smooth = positive(smooth=smooth)
         self.register_buffer("weight", weight_buffer(weight), persistent=False)
 
     @full_precision
@@ -90,9 +89,7 @@ class SkeletonRecall(nn.Module):
     ) -> None:
         """`radius` in voxels, 0 for the skeleton itself; `smooth` is a fraction of the patch."""
         super().__init__()
-        if not (isinstance(radius, int) and radius >= 0):
-            raise InputError(f"radius must be a whole number from 0 upwards, got {radius}")
-        self.radius, self.smooth = radius, positive(smooth=smooth)
+        self.radius, self.smooth = whole(lowest=0, radius=radius), positive(smooth=smooth)
         self.register_buffer("weight", weight_buffer(weight), persistent=False)
 
     @full_precision

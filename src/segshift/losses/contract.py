@@ -9,7 +9,7 @@ annotated: it contributes neither value nor gradient, and no mean counts it.
 
 `weight` has one value for each channel, background first, and multiplies that structure's term; the
 sum is divided by the number of terms, never by the weights, so a 0 silences its structure and
-leaves the others as they were.
+leaves the others as they were. (GeneralisedDice alone, a ratio, has weights without a scale.)
 """
 
 import functools
@@ -82,7 +82,7 @@ def one_hot(label: Tensor, logits: Tensor) -> Tensor:
 def valid_voxels(label: Tensor) -> Tensor | None:
     """Where the label is not IGNORE: bool in the label's shape, or None where that is everywhere.
 
-    On a GPU it is never None: to ask would stall the device, and the masks cost it nothing.
+    On a GPU it is never None: to ask would stall the device.
     """
     valid = label >= 0
     return None if valid.device.type == "cpu" and bool(valid.all()) else valid
@@ -112,10 +112,11 @@ def weight_buffer(weight: Sequence[float] | None) -> Tensor | None:
     """`weight` as a tensor for `register_buffer`; InputError unless finite and not negative."""
     if weight is None:
         return None
-    values = tuple(float(value) for value in weight)
-    if not all(math.isfinite(value) and value >= 0 for value in values):
-        raise InputError(f"weight must hold finite numbers from 0 upwards, got {values}")
-    return torch.tensor(values)
+    if not isinstance(weight, list | tuple) or not all(
+        _is_number(value) and 0 <= value < math.inf for value in weight
+    ):
+        raise InputError(f"weight must be a list of finite numbers from 0 upwards, got {weight!r}")
+    return torch.tensor([float(value) for value in weight])
 
 
 def weight_for(weight: Tensor | None, logits: Tensor) -> Tensor | None:
@@ -125,7 +126,7 @@ def weight_for(weight: Tensor | None, logits: Tensor) -> Tensor | None:
     if len(weight) != logits.shape[1]:
         raise InputError(
             f"weight has {len(weight)} value(s), {weight.tolist()}, but there are "
-            f"{logits.shape[1]} structures, the background included; give one value for each"
+            f"{logits.shape[1]} structures (the background first) or regions; give one for each"
         )
     return weight.to(logits)
 
@@ -155,14 +156,34 @@ def foreground(tensor: Tensor, label: Tensor) -> Tensor:
 def positive(**option: float) -> float:
     """The one named option; InputError unless it is finite and above 0."""
     ((name, value),) = option.items()
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{name} must be a finite number above 0, got {value}")
+    if not (_is_number(value) and 0 < value < math.inf):
+        raise InputError(f"{name} must be a finite number above 0, got {value!r}")
     return value
 
 
 def fraction(**option: float) -> float:
     """The one named option; InputError unless it lies in 0 to 1, both included."""
     ((name, value),) = option.items()
-    if not 0 <= value <= 1:
-        raise InputError(f"{name} must be a number from 0 to 1, got {value}")
+    if not (_is_number(value) and 0 <= value <= 1):
+        raise InputError(f"{name} must be a number from 0 to 1, got {value!r}")
     return value
+
+
+def not_negative(**option: float) -> float:
+    """The one named option; InputError unless it is finite and from 0 upwards."""
+    ((name, value),) = option.items()
+    if not (_is_number(value) and 0 <= value < math.inf):
+        raise InputError(f"{name} must be a finite number from 0 upwards, got {value!r}")
+    return value
+
+
+def whole(*, lowest: int, **option: int) -> int:
+    """The one named option; InputError unless it is a whole number from `lowest` upwards."""
+    ((name, value),) = option.items()
+    if type(value) is not int or value < lowest:
+        raise InputError(f"{name} must be a whole number from {lowest} upwards, got {value!r}")
+    return value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

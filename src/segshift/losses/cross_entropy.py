@@ -131,13 +131,12 @@ class WeightedBCE(BCE):
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
         """The scalar loss. InputError for regions: their voxels have no one true structure."""
-        loss: Tensor = super().forward(logits, label)
         if self.derived and is_regions(label):
             raise InputError(
                 "weighted_bce derives its weights from structures that exclude each other; for "
                 "regions set loss.weight, one number per region, or take another loss"
             )
-        return loss
+        return super().forward(logits, label)
 
 
 def inverse_frequency(structure_frequency: Sequence[float]) -> tuple[float, ...]:

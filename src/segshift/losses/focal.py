@@ -4,8 +4,8 @@ The softmax runs over all structures, the background's included. MONAI's, with i
 excluded, drops that channel before the softmax: with two structures it is 0 with gradient 0.
 """
 
-import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,10 @@ from torch.nn import functional
 
 from segshift.errors import InputError
 from segshift.losses.contract import (
+    fraction,
     full_precision,
     minus_log_truth,
+    not_negative,
     one_hot,
     times_weight_of_truth,
     valid_voxels,
@@ -36,7 +38,7 @@ class Focal(nn.Module):
     def __init__(self, *, gamma: float = 2.0, weight: Sequence[float] | None = None) -> None:
         """`gamma` from 0 upwards; the higher, the less an easy voxel counts."""
         super().__init__()
-        self.gamma = _checked_gamma(gamma)
+        self.gamma = not_negative(gamma=gamma)
         self.register_buffer("weight", weight_buffer(weight), persistent=False)
 
     @full_precision
@@ -67,11 +69,11 @@ class SigmoidFocal(nn.Module):
     ) -> None:
         """`alpha` in 0 to 1, for all structures or one for each; None: both sides count 1."""
         super().__init__()
-        self.gamma = _checked_gamma(gamma)
-        shares = [alpha] if isinstance(alpha, int | float) else alpha
-        if shares is not None and not all(0 <= share <= 1 for share in shares):
-            raise InputError(f"alpha must be a number from 0 to 1, or one per structure: {alpha}")
-        self.register_buffer("alpha", weight_buffer(shares), persistent=False)
+        self.gamma = not_negative(gamma=gamma)
+        several = alpha is None or isinstance(alpha, list | tuple)
+        shares: Any = alpha if several else [alpha]
+        checked = None if shares is None else [fraction(alpha=share) for share in shares]
+        self.register_buffer("alpha", weight_buffer(checked), persistent=False)
         self.register_buffer("weight", weight_buffer(weight), persistent=False)
 
     @full_precision
@@ -95,9 +97,3 @@ def faded(minus_log_p: Tensor, gamma: float) -> Tensor:
     # The floor keeps the slope of x^gamma finite at 0 if gamma < 1.
     miss = (-torch.expm1(-minus_log_p)).clamp(min=torch.finfo(minus_log_p.dtype).tiny)
     return miss**gamma * minus_log_p
-
-
-def _checked_gamma(gamma: float) -> float:
-    if not (math.isfinite(gamma) and gamma >= 0):
-        raise InputError(f"gamma must be a finite number from 0 upwards, got {gamma}")
-    return gamma

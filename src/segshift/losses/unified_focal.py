@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from segshift.errors import InputError
 from segshift.losses.contract import (
     fraction,
     full_precision,
+    is_regions,
     minus_log_truth,
     positive,
     structure_mean,
@@ -46,6 +48,8 @@ class UnifiedFocal(nn.Module):
         """`fn`, `gamma` and `balance` from 0 to 1 are the paper's delta, gamma and lambda."""
         super().__init__()
         self.fn, self.gamma = fraction(fn=fn), fraction(gamma=gamma)
+        if gamma == 1:
+            raise InputError("gamma must be below 1, or the Tversky part is the same for all")
         self.balance, self.batch_dice = fraction(balance=balance), batch_dice
         self.smooth = positive(smooth=smooth)
         self.register_buffer("weight", weight_buffer(weight), persistent=False)
@@ -60,7 +64,7 @@ class UnifiedFocal(nn.Module):
         v = volumes(logits, label, self.weight, True, self.batch_dice)
         miss = tversky_miss(v, fp=1 - self.fn, fn=self.fn, smooth=self.smooth)
         # The background's term, or in regions the complements', comes first and is not raised.
-        rest = miss.shape[-1] // 2 if miss.shape[-1] > logits.shape[1] else 1
+        rest = logits.shape[1] if is_regions(label) else 1
         miss = torch.cat([miss[..., :rest], power(miss[..., rest:], 1 - self.gamma)], -1)
         return self.balance * voxel_mean(voxels, valid_voxels(label)) + (
             1 - self.balance

@@ -1,6 +1,5 @@
 """Several losses as one: named terms, each with its weight, which may change over the training."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from segshift.errors import InputError
+from segshift.losses.contract import not_negative
 
 FAINTEST = 0.01  # of its weight: what a term that fades or rises never falls below
 
@@ -39,7 +39,10 @@ class WeightedSum(nn.Module):
     ) -> None:
         """`weights` has numbers from 0 upwards for some or all of the `terms`; the others get 1."""
         super().__init__()
-        given = {name: float(value) for name, value in (weights or {}).items()}
+        given = dict(weights or {})
+        for option, names in (("increase", increase), ("rebalance", rebalance)):
+            if not isinstance(names, list | tuple):
+                raise InputError(f"{option} must be a list of names of terms, got {names!r}")
         named = {*given, *increase, *rebalance}
         if not terms or not named <= set(terms):
             raise InputError(
@@ -50,9 +53,7 @@ class WeightedSum(nn.Module):
             raise InputError(
                 f"increase={list(increase)} and rebalance={list(rebalance)}: give one of them"
             )
-        self.weights = {name: given.get(name, 1.0) for name in terms}
-        if not all(math.isfinite(weight) and weight >= 0 for weight in self.weights.values()):
-            raise InputError(f"weights must be finite numbers from 0 upwards, got {self.weights}")
+        self.weights = {name: not_negative(weights=given.get(name, 1.0)) for name in terms}
         self.terms = nn.ModuleDict(dict(terms))
         self.increase, self.rebalance = tuple(increase), tuple(rebalance)
 
@@ -63,10 +64,15 @@ class WeightedSum(nn.Module):
 
     def at(self, progress: float) -> "WeightedSum":
         """This sum with the weights of that moment; it shares the terms."""
-        if not (self.increase or self.rebalance):
+        terms = {
+            n: t.at(progress) if isinstance(t, Scheduled) else t for n, t in self.terms.items()
+        }
+        if not (self.increase or self.rebalance) and all(
+            terms[name] is term for name, term in self.terms.items()
+        ):
             return self
         rising = {*self.increase, *self.rebalance}
         rest = max(1 - progress, FAINTEST) if self.rebalance else 1.0
         factor = {name: max(progress, FAINTEST) if name in rising else rest for name in self.terms}
         weights = {name: weight * factor[name] for name, weight in self.weights.items()}
-        return WeightedSum(terms=dict(self.terms.items()), weights=weights)
+        return WeightedSum(terms=terms, weights=weights)

@@ -77,7 +77,8 @@ class UNet(nn.Module):
         self.head = UnetOutBlock(dimensions, filters[0], out_channels)
         torch.rand(1)  # DynUNet draws one here; without, a seed would give other weights
         # The coarsest two resolutions get no head, as in nnU-Net.
-        coarse = range(1, max(stages - 3, 1) + 1) if deep_supervision else ()
+        most = min(max(stages - 3, 1), stages - 2)  # below three stages there is none
+        coarse = range(1, most + 1) if deep_supervision else ()
         self.coarse_heads = nn.ModuleList(
             UnetOutBlock(dimensions, filters[stage], out_channels) for stage in coarse
         )
@@ -98,7 +99,8 @@ class UNet(nn.Module):
         logits = cropped(self.head(features), **sizes)
         if not (self.training and self.deep_supervision):
             return logits
-        heads = zip(self.coarse_heads, reversed(levels[:-1]), strict=False)
+        coarse = levels[-2::-1][: len(self.coarse_heads)]
+        heads = zip(self.coarse_heads, coarse, strict=True)
         return [logits, *(cropped(head(level), **sizes) for head, level in heads)]
 
 

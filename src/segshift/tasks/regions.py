@@ -26,16 +26,24 @@ class Regions:
         regions: Mapping[str, Sequence[str]],
         metrics: Sequence[Metric],
     ) -> None:
-        unknown = sorted({s for parts in regions.values() for s in parts} - set(structures))
-        if not regions or unknown or not all(regions.values()):
+        if (
+            not isinstance(regions, Mapping)
+            or not regions
+            or not all(
+                isinstance(parts, list | tuple)
+                and parts
+                and set(map(str, parts)) <= set(structures)
+                for parts in regions.values()
+            )
+        ):
             raise InputError(
-                f"task.regions={dict(regions)}: each region is a list of structures out of "
+                f"task.regions={regions}: a mapping of names to lists of structures out of "
                 f"{list(structures)}"
             )
         self.structures, self.metrics = tuple(regions), tuple(metrics)
-        # table[r, 1 + s]: whether structure s belongs to region r; column 0 is the background.
-        self.table = torch.tensor(
-            [[False, *(s in parts for s in structures)] for parts in regions.values()]
+        # The class indices of each region; plain numbers, which need no copy to a device.
+        self.parts = tuple(
+            tuple(1 + structures.index(part) for part in parts) for parts in regions.values()
         )
 
     @property
@@ -60,10 +68,10 @@ class Regions:
 
     def decode(self, activated: torch.Tensor) -> np.ndarray:
         """Bits int64 (D, H, W): bit r is set where region r is."""
-        bits = 2 ** torch.arange(len(activated), device=activated.device)
-        held = activated > 0.5
-        total = (held * bits.view(-1, *[1] * (activated.ndim - 1))).sum(0)
-        return np.asarray(total.cpu().numpy())
+        total = torch.zeros(activated.shape[1:], dtype=torch.int64, device=activated.device)
+        for region, probability in enumerate(activated):
+            total += (probability > 0.5).long() << region
+        return total.cpu().numpy()
 
     def predicted(self, prediction: np.ndarray) -> Iterator[np.ndarray]:
         """Mask bool (*S) of each region in a decoded prediction (*S)."""
@@ -71,8 +79,7 @@ class Regions:
 
     def referred(self, reference: np.ndarray) -> Iterator[np.ndarray]:
         """Mask bool (*S) of each region in class indices (*S)."""
-        known = reference != IGNORE
-        return (row[np.maximum(reference, 0)] & known for row in self.table.numpy())
+        return (np.isin(reference, parts) for parts in self.parts)
 
     def scores(
         self, prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, ...]
@@ -82,6 +89,6 @@ class Regions:
 
     def _masks(self, label: torch.Tensor) -> torch.Tensor:
         """int8 (B, regions, *S) of class indices (B, 1, *S); ignored stays ignored."""
-        table = self.table.to(label.device)
-        masks = table[:, label[:, 0].clamp(min=0)].transpose(0, 1).to(torch.int8)
+        unions = [sum(label == index for index in parts) for parts in self.parts]
+        masks = torch.cat([torch.as_tensor(union) for union in unions], 1).to(torch.int8)
         return masks.masked_fill_(label == IGNORE, IGNORE)

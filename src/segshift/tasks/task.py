@@ -5,7 +5,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from segshift.losses import IGNORE
 from segshift.metrics import Metric
@@ -73,7 +72,7 @@ def deeply_supervised(loss: Loss, output: Output, label: torch.Tensor) -> torch.
         return loss(output, label)
     weights = [0.5**level for level in range(len(output))]
     total = sum(
-        weight * loss(logits, _nearest(label, logits.shape[2:]))
+        weight * loss(logits, _strided(label, logits.shape[2:]))
         for weight, logits in zip(weights, output, strict=True)
     )
     return torch.as_tensor(total) / sum(weights)
@@ -94,6 +93,15 @@ def scored(
             yield Score(structure, metric.name, metric(predicted & counted, referred, spacing_mm))
 
 
-def _nearest(label: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    """Class indices (B, 1, *S) at a coarser size; float32 holds every index exactly."""
-    return functional.interpolate(label.float(), size=tuple(size)).long()
+def _strided(label: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    """Class indices (B, 1, *S) at a coarser `size`: the first voxel under each coarse one.
+
+    A network pools by powers of two and rounds up, so the stride is the first of them that fits;
+    interpolation to `size` would drift away from the coarse voxels where it does not divide.
+    """
+    for axis, edge in enumerate(size, start=2):
+        stride = 1
+        while -(-label.shape[axis] // stride) > edge:
+            stride *= 2
+        label = label[(slice(None),) * axis + (slice(None, None, stride),)]
+    return label
