@@ -21,7 +21,13 @@ ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "WANDB_API_KEY"}
 def python(*arguments: object, cwd: Path = ROOT, **options) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=120, env=ENVIRONMENT, **options
+        command,
+        cwd=cwd,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        env=ENVIRONMENT,
+        **options,
     )
 
 
@@ -259,7 +265,7 @@ def test_ctrl_c(several, tmp_path, workplace):
         "trainer.steps_per_epoch=30",
     ]  # fmt: skip
     with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
         env=ENVIRONMENT | {"PYTHONUNBUFFERED": "1"}, start_new_session=True,
     ) as process:  # fmt: skip
         for line in process.stdout:
@@ -310,7 +316,7 @@ def test_a_loss_of_somebody_elses_package(chosen, tmp_path, workplace):
             sys.executable, "-m", "segshift.cli", "train", *chosen,
             *tiny(tmp_path / "run", workplace),
         ],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
+        cwd=tmp_path, capture_output=True, encoding="utf-8", check=False,
         env=ENVIRONMENT | {"PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -329,7 +335,7 @@ def test_an_installed_wheel_works_in_an_empty_folder(tmp_path):
     script = "import segshift, sys; from segshift.cli import main; print(segshift.__file__); main()"
     done = subprocess.run(
         [sys.executable, "-c", script, "train", "--cfg", "job", "loss=focal"],
-        cwd=tmp_path / "empty", capture_output=True, text=True, check=False,
+        cwd=tmp_path / "empty", capture_output=True, encoding="utf-8", check=False,
         env=ENVIRONMENT | {"PYTHONPATH": str(tmp_path / "site")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

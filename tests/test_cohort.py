@@ -162,16 +162,12 @@ class TestImages:
         assert read.shape == (3 if mode == "RGB" else 1, 1, 6, 7)
         np.testing.assert_array_equal(np.moveaxis(read[:, 0], 0, -1).reshape(shape), array)
 
-    def test_transparency_is_no_channel_and_pages_are_refused(self, tmp_path):
+    def test_transparency_is_no_channel(self, tmp_path):
         array = np.random.default_rng(0).integers(0, 200, (6, 7, 4)).astype(np.uint8)
         Image.fromarray(array).save(tmp_path / "i.png")
         assert read_geometry(tmp_path / "i.png").channels == 3
         read = read_image(tmp_path / "i.png")[:, 0]
         np.testing.assert_array_equal(read, array.transpose(2, 0, 1)[:3])
-        pages = [Image.fromarray(array[..., 0])] * 3
-        pages[0].save(tmp_path / "i.tif", save_all=True, append_images=pages[1:])
-        with pytest.raises(InputError, match="3 pages"):
-            read_geometry(tmp_path / "i.tif")
 
     def test_fractional_labels_are_refused(self, tmp_path):
         path = save_nifti(tmp_path / "l.nii.gz", np.full((2, 2, 2), 0.5, np.float32))

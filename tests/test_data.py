@@ -1,25 +1,36 @@
 """Store, patches and loaders: what goes in comes out, and every sample is its own."""
 
 import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import make_case
+from conftest import make_case, save_nifti
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.transforms import RandGaussianNoise
 from torch.utils.data import DataLoader
 
+from segshift import cli
 from segshift.cohort.checks import load_case
-from segshift.data import CohortDataModule
+from segshift.data import CohortDataModule, content, prefetch
+from segshift.data.cleaning import clean, store_size
 from segshift.data.datamodule import StepSampler
 from segshift.data.patches import PatchDataset, cut
-from segshift.data.store import normalised, resampled, resampled_label, store_cases
+from segshift.data.resample import resampled, resampled_image, resampled_label, splined
+from segshift.data.sampling import case_order
+from segshift.data.store import store_cases
 from segshift.errors import InputError
 from segshift.inference import slabs
-from segshift.plan import View, make_plan
+from segshift.plan import View, make_plan, normalised
 from segshift.shifts import Identity
 
 
@@ -27,6 +38,10 @@ from segshift.shifts import Identity
 def cases(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cases")
     return [make_case(folder, f"c{i}", shape=(8, 16, 16 + i)) for i in range(5)]
+
+
+# What `generator(0, "order", turn).permutation(10)` gave when the results were recorded.
+RECORDED_ORDER = [5, 4, 8, 3, 7, 0, 1, 6, 2, 9, 0, 3]
 
 
 def plan_for(cases, **options):
@@ -121,6 +136,244 @@ class TestStore:
             store_cases([*cases, broken], plan, Identity(), folder=tmp_path / "s", quiet=True)
 
 
+def aged(case, *, hours=1):
+    """The case with files that nobody has written to for a while."""
+    for path in (*case.images, case.label):
+        os.utime(path, (time.time() - 3600 * hours,) * 2)
+    return case
+
+
+class TestHashes:
+    @pytest.fixture
+    def reads(self, monkeypatch):
+        """The files whose bytes are hashed."""
+        seen = []
+        digest = content.hashlib.file_digest
+        monkeypatch.setattr(
+            content.hashlib, "file_digest", lambda f, kind: seen.append(f.name) or digest(f, kind)
+        )
+        return seen
+
+    def test_a_second_run_opens_no_image(self, tmp_path):
+        case = aged(make_case(tmp_path / "data", "a"))
+        script = """
+import sys
+from test_data import plan_for, store_cases, Identity, make_case
+from pathlib import Path
+from pickle import load
+case = load(open(sys.argv[1], "rb"))
+plan = plan_for([case])
+opened = []
+sys.addaudithook(lambda event, args: event == "open" and opened.append(str(args[0])))
+store_cases([case], plan, Identity(), folder=Path(sys.argv[2]), quiet=True)
+print(sum(name.endswith(".nii.gz") for name in opened))
+"""
+        import pickle
+
+        (tmp_path / "case").write_bytes(pickle.dumps(case))
+        counts = []
+        for _ in range(2):
+            done = subprocess.run(
+                [sys.executable, "-c", script, tmp_path / "case", tmp_path / "store"],
+                cwd=Path(__file__).parent, capture_output=True, encoding="utf-8", check=True,
+            )  # fmt: skip
+            counts.append(int(done.stdout))
+        assert counts[0] > 0
+        assert counts[1] == 0
+
+    def test_what_may_have_changed_is_read_again(self, tmp_path, reads):
+        path, store = tmp_path / "image", tmp_path / "store"
+
+        def written(text, seconds_ago):
+            path.write_text(text)
+            os.utime(path, (time.time() - seconds_ago,) * 2)
+            return content.content_hash(path, store=store)
+
+        first = written("one", 100)
+        assert content.content_hash(path, store=store) == first
+        assert len(reads) == 1
+        assert written("one!", 100) != first  # another size
+        assert written("two", 50) != first  # another time
+        before = path.stat()
+        assert written("six", 50) != first
+        path.write_text("ten")  # size and time are put back, as a copying tool may do
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert content.content_hash(path, store=store) not in (first, written("six", 50))
+
+    def test_a_file_that_may_still_change_unseen_is_not_remembered(self, tmp_path, reads):
+        path = tmp_path / "image"
+        path.write_text("one")
+        for _ in range(2):
+            content.content_hash(path, store=tmp_path / "store")
+        assert len(reads) == 2
+
+    @pytest.mark.parametrize("damage", ["", "{", "[]", '{"state": 1}', '{"sha256": "x"}'])
+    def test_a_damaged_record_is_made_anew(self, tmp_path, reads, damage):
+        path, store = tmp_path / "image", tmp_path / "store"
+        path.write_text("one")
+        os.utime(path, (time.time() - 100,) * 2)
+        first = content.content_hash(path, store=store)
+        (record,) = (store / "hashes").iterdir()
+        record.write_text(damage)
+        assert content.content_hash(path, store=store) == first
+        assert content.content_hash(path, store=store) == first
+        assert len(reads) == 2
+
+
+BUILD = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from test_data import Identity, make_case, plan_for, store_cases
+save, slow = np.save, float(sys.argv[3])
+np.save = lambda *a: (time.sleep(slow), save(*a))
+cases = [make_case(Path(sys.argv[1]), f"c{i}") for i in range(6)]
+plan = plan_for(cases)
+print("ready", flush=True)
+store_cases(cases, plan, Identity(), folder=Path(sys.argv[2]), quiet=True)
+"""
+
+
+class TestProcesses:
+    def builder(self, tmp_path, name, *, slow):
+        return subprocess.Popen(
+            [sys.executable, "-c", BUILD, tmp_path / name, tmp_path / "store", str(slow)],
+            cwd=Path(__file__).parent, stdout=subprocess.PIPE, encoding="utf-8",
+        )  # fmt: skip
+
+    def test_two_build_at_once_and_one_is_killed(self, tmp_path):
+        """All entries are whole whatever happens, and what the dead one left is only a draft."""
+        victim = self.builder(tmp_path, "data", slow=0.3)
+        victim.stdout.readline()
+        while not list((tmp_path / "store").glob("*.draft")):
+            time.sleep(0.01)
+        victim.send_signal(signal.SIGKILL)
+        victim.wait()
+        drafts = list((tmp_path / "store").glob("*.draft"))
+        assert drafts
+        others = [self.builder(tmp_path, f"data{i}", slow=0.02) for i in range(2)]
+        assert [other.wait(timeout=120) for other in others] == [0, 0]
+        names = [f"c{i}" for i in range(6)]
+        cases = [make_case(tmp_path / "again", name) for name in names]
+        entries = stored(cases, tmp_path / "alone")
+        for entry in entries:
+            for file in entry.folder.iterdir():
+                twin = tmp_path / "store" / entry.folder.name / file.name
+                assert twin.read_bytes() == file.read_bytes()
+        assert store_size(tmp_path / "store").entries == 6
+        assert list((tmp_path / "store").glob("*.draft")) == drafts  # nobody else left any
+
+
+class TestCleaning:
+    def test_what_is_old_goes_and_nothing_else(self, cases, tmp_path):
+        entries = stored(cases, tmp_path)
+        size = entries[0].image().nbytes
+        old, draft = entries[0].folder, tmp_path / f"{'0' * 32}.12ab34cd.draft"
+        for foreign in ("notes", "a" * 31):
+            (tmp_path / foreign).mkdir()
+        draft.mkdir()
+        (draft / "image.npy").write_bytes(bytes(1000))
+        os.utime(old / "meta.json", (time.time() - 10 * 86400,) * 2)
+        assert store_size(tmp_path).entries == 5
+        assert clean(tmp_path, older_than_days=9, dry_run=True).entries == 1
+        assert old.is_dir()
+        gone = clean(tmp_path, older_than_days=9)
+        assert (gone.entries, gone.drafts) == (1, 0)
+        assert gone.bytes > size
+        assert not old.is_dir()
+        assert draft.is_dir()  # young: another run may be writing it
+        os.utime(draft, (time.time() - 7200,) * 2)
+        gone = clean(tmp_path)
+        assert (gone.entries, gone.drafts) == (4, 1)
+        assert sorted(p.name for p in tmp_path.iterdir() if p.name != "hashes") == sorted(
+            ["notes", "a" * 31]
+        )
+
+    def test_use_keeps_an_entry_young(self, cases, tmp_path):
+        for _ in range(2):
+            (entry,) = stored(cases[:1], tmp_path)
+            assert clean(tmp_path, older_than_days=1).entries == 0
+            os.utime(entry.folder / "meta.json", (time.time() - 10 * 86400,) * 2)
+        assert clean(tmp_path, older_than_days=1).entries == 1
+
+    def test_the_command_says_what_went_and_needs_no_torch(self, cases, tmp_path, capsys):
+        stored(cases, tmp_path)
+        cli.main(["cohort", "clean", "--store", str(tmp_path), "--dry-run"])
+        assert "would remove 5 case(s), 0.1 MB" in capsys.readouterr().out
+        script = "import sys; from segshift import cli; cli.main(sys.argv[1:]); " + (
+            "assert not {'torch', 'lightning'} & sys.modules.keys()"
+        )
+        command = [sys.executable, "-c", script, "cohort", "clean", "--store", tmp_path]
+        out = subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout
+        assert "removed 5 case(s)" in out
+        assert "left: 0 case(s), 0.0 MB" in out
+        with pytest.raises(SystemExit, match="no store at"):
+            cli.main(["cohort", "clean", "--store", str(tmp_path / "absent")])
+
+
+class TestSpline:
+    def test_a_smooth_field_is_followed_better_than_by_lines(self):
+        def field(shape):
+            z, y, x = (np.pi * (np.arange(n) + 0.5) / n for n in shape)
+            wave = np.cos(2 * z)[:, None, None] * np.cos(3 * y)[:, None] * np.cos(2 * x)
+            return wave[None].astype(np.float32)
+
+        coarse, fine = field((16, 16, 16)), field((32, 40, 24))
+        error = [
+            np.abs(resampled_image(
+                coarse, (32, 40, 24), interpolation=kind, spacing_mm=(2, 2, 2), target_mm=(1, 1, 1)
+            ) - fine).mean()
+            for kind in ("linear", "spline")
+        ]  # fmt: skip
+        assert error[1] < error[0] / 5
+
+    @pytest.mark.parametrize("axis", range(3))
+    def test_a_coarse_axis_takes_the_nearest_slice(self, axis):
+        image = np.random.default_rng(0).normal(size=(2, 5, 6, 7)).astype(np.float32)
+        shape = [5, 6, 7]
+        shape[axis] *= 2
+        spacing = [1.0, 1.0, 1.0]
+        spacing[axis] = 4.0
+        target = [1.0, 1.0, 1.0]
+        target[axis] = 2.0
+        result = resampled_image(
+            image, shape, interpolation="spline", spacing_mm=spacing, target_mm=target
+        )
+        np.testing.assert_allclose(result, image.repeat(2, axis + 1), atol=1e-5)
+        shape = [10, 12, 14]  # in-plane it is a spline of each slice alone
+        result = resampled_image(
+            image, shape, interpolation="spline", spacing_mm=spacing, target_mm=target
+        )
+        one = np.moveaxis(image, axis + 1, 0)[2]
+        flat = [n for a, n in enumerate(shape) if a != axis]
+        alone = splined(one[:, None], (1, *flat), coarse_axis=None)[:, 0]
+        np.testing.assert_allclose(np.moveaxis(result, axis + 1, 0)[4], alone, atol=1e-5)
+
+    def test_it_is_an_entry_of_its_own_and_must_be_known(self, cases, tmp_path):
+        plan = plan_for(cases, spacing_mm=(1, 0.5, 0.5))
+        entries = [
+            store_cases(
+                cases[:1],
+                replace(plan, interpolation=kind),
+                Identity(),
+                folder=tmp_path,
+                quiet=True,
+            )[0]
+            for kind in ("linear", "spline")
+        ]
+        assert entries[0].folder != entries[1].folder
+        assert entries[0].image().shape == entries[1].image().shape == (1, 8, 32, 32)
+        np.testing.assert_array_equal(entries[0].label(), entries[1].label())
+        with pytest.raises(InputError, match="'cubic': known are linear, spline"):
+            store_cases(
+                cases[:1],
+                replace(plan, interpolation="cubic"),
+                Identity(),
+                folder=tmp_path,
+                quiet=True,
+            )
+
+
 class TestPatches:
     @settings(max_examples=60, deadline=None)
     @given(st.data())
@@ -134,6 +387,20 @@ class TestPatches:
         np.testing.assert_array_equal(
             cut(array, start, window, context=0), padded[(slice(None), *where)]
         )
+
+    def test_only_a_patchs_rows_are_asked_of_a_cold_file(self, tmp_path, monkeypatch):
+        array = np.random.default_rng(0).normal(size=(2, 16, 32, 8)).astype(np.float32)
+        np.save(tmp_path / "a.npy", array)
+        mapped, asked = np.load(tmp_path / "a.npy", mmap_mode="r"), []
+        monkeypatch.setattr(os, "posix_fadvise", lambda _, *where: asked.append(where[:2]))
+        args = {"start": (3, 5, 2), "window": (4, 6, 4), "context": 0}
+        np.testing.assert_array_equal(cut(mapped, **args), array[:, 3:7, 5:11, 2:6])
+        assert not asked  # just written, so in memory
+        monkeypatch.setattr(prefetch, "_in_memory", lambda *_: False)
+        np.testing.assert_array_equal(cut(mapped, **args), array[:, 3:7, 5:11, 2:6])
+        content = (tmp_path / "a.npy").read_bytes()
+        rows = [np.frombuffer(content[begin : begin + size], np.float32) for begin, size in asked]
+        np.testing.assert_array_equal(np.stack(rows), array[:, 3:7, 5:11].reshape(8, -1))
 
     @pytest.mark.parametrize("z", range(5))
     def test_a_training_slab_is_an_inference_slab(self, z):
@@ -187,6 +454,64 @@ class TestPatches:
         orders = [[dataset[p * 5 + i]["case"] for i in range(5)] for p in range(4)]
         assert all(sorted(o) == [c.id for c in cases] for o in orders)
         assert len(set(map(tuple, orders))) > 1
+
+
+class TestBalance:
+    @pytest.fixture
+    def entries(self, tmp_path):
+        """Eight cases at north, two at south; only one has a core, one has nothing."""
+        cases = [
+            make_case(tmp_path, f"b{i}", site="south" if i in (3, 7) else "north")
+            for i in range(10)
+        ]
+        for i, case in enumerate(cases):
+            label = np.asarray(load_case(case).label) * (i > 0)
+            save_nifti(case.label, np.choose(label, [0, 5, 9 if i == 5 else 5]).astype(np.uint8))
+        return stored(cases, tmp_path / "store")
+
+    def drawn(self, entries, balance, samples):
+        dataset = PatchDataset(entries, View((4, 8, 8)), 0.3, 7, balance)
+        return [dataset[sample]["case"] for sample in samples]
+
+    def test_sites_have_the_same_share_and_so_have_their_cases(self, entries):
+        names = self.drawn(entries, "site", range(160))
+        sites = {entry.case.id: entry.case.site for entry in entries}
+        assert Counter(sites[name] for name in names) == {"north": 80, "south": 80}
+        counts = Counter(names)
+        assert {counts[n] for n in sites if sites[n] == "north"} == {10}
+        assert {counts[n] for n in sites if sites[n] == "south"} == {40}
+        for turn in range(0, 160, 2):
+            assert {sites[n] for n in names[turn : turn + 2]} == {"north", "south"}
+
+    def test_a_rare_structure_comes_as_often_as_a_frequent_one(self, entries):
+        names = self.drawn(entries, "structure", range(270))
+        counts = Counter(names)  # thirds: all ten cases, the nine with a box, the one with a core
+        assert counts["b0"] == 9  # without any structure: its share of the first third
+        assert counts["b5"] == 9 + 10 + 90
+        assert {counts[f"b{i}"] for i in (1, 2, 3, 4, 6, 7, 8, 9)} == {9 + 10}
+
+    @pytest.mark.parametrize("balance", ["none", "site", "structure"])
+    def test_a_sample_is_the_same_whoever_asks(self, entries, balance):
+        whole = self.drawn(entries, balance, range(24))
+        shares = [self.drawn(entries, balance, range(rank, 24, 3)) for rank in range(3)]
+        assert [shares[i % 3][i // 3] for i in range(24)] == whole
+        assert whole != self.drawn(entries, balance, range(24, 48))
+        runs = []
+        for workers in (0, 2):
+            module = CohortDataModule(
+                train=entries, val=[], tests={}, view=View((4, 8, 8)), batch=2, steps_per_epoch=6,
+                foreground_share=0.3, workers=workers, seed=7, balance=balance,
+            )  # fmt: skip
+            runs.append([name for batch in module.train_dataloader() for name in batch["case"]])
+        assert runs[0] == runs[1] == whole[:12]
+
+    def test_without_balance_the_order_is_that_of_recorded_runs(self, entries):
+        order = case_order(entries, balance="none", seed=0)
+        assert [order(sample) for sample in range(12)] == RECORDED_ORDER
+
+    def test_an_unknown_balance_is_refused(self, entries):
+        with pytest.raises(InputError, match="known are none, site, structure"):
+            self.drawn(entries, "sites", [0])
 
 
 class TestStreams:

@@ -56,8 +56,8 @@ def test_sweeps_and_several_processes_are_run_elsewhere():
 @pytest.mark.slow
 def test_real_data_commands(tmp_path, monkeypatch):
     """The importer's line, then the experiment that follows it, for one short step."""
-    (imported,) = commands("segshift cohort import")
-    (training,) = [c for c in TRAINING if "hippocampus" in c]
+    (imported,) = {c for c in commands("segshift cohort import") if "hippocampus" in c}
+    (training,) = [c for c in TRAINING if "experiments=hippocampus" in c]
     line = imported.replace("../shared/data", str(REAL_DATA)).replace("-o ", f"-o {tmp_path}/")
     main(shlex.split(line)[1:])
     monkeypatch.chdir(ROOT)  # experiments/ is found from the folder you are in

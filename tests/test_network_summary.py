@@ -198,7 +198,7 @@ def test_the_command_answers_what_is_wrong(arguments, words):
 def test_a_wrong_switch_is_answered_before_torch_is_there():
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "segshift.cli", "network", "model.norm=layer"],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        cwd=ROOT, capture_output=True, encoding="utf-8", timeout=120, check=False,
     )  # fmt: skip
     assert "model.norm=layer" in done.stderr
     assert "Traceback" not in done.stderr

@@ -2,14 +2,22 @@
 
 import json
 from dataclasses import asdict, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from conftest import REAL_DATA, make_case, save_nifti
 
-from segshift.cohort.importers import import_msd
 from segshift.errors import InputError
-from segshift.plan import make_plan, plan_from_dict, resampled_shape, topology
+from segshift.plan import (
+    Normalisation,
+    make_plan,
+    memory,
+    normalised,
+    plan_from_dict,
+    resampled_shape,
+    topology,
+)
 
 
 def plan(cases, **options):
@@ -69,7 +77,8 @@ def load(case):
     return load_label(case)
 
 
-def test_a_held_out_case_changes_no_byte_of_the_plan(tmp_path):
+@pytest.mark.parametrize("options", [(), ("plan.memory_gb=4", "plan.normalisation=clip_global")])
+def test_a_held_out_case_changes_no_byte_of_the_plan(tmp_path, options):
     """The plan reads what it is given; `build.experiment` gives it the training cases alone."""
     from conftest import composed
 
@@ -80,15 +89,22 @@ def test_a_held_out_case_changes_no_byte_of_the_plan(tmp_path):
     write_manifest(tmp_path / "m.csv", cases, channels=["image"], structures=["box", "core"])
     config = composed(
         "data=manifest", f"data.manifest={tmp_path / 'm.csv'}", "split=leave_site_out",
-        "split.held_out=b",
+        "split.held_out=b", *options,
     )  # fmt: skip
     before = json.dumps(asdict(build.experiment(config).plan))
     for case in cases:
         if case.site == "b":  # another size, spacing, intensity and label
             affine = np.diag([3.0, 2, 5, 1])
-            save_nifti(case.images[0], np.full((20, 30, 40), 7.0, np.float32), affine)
+            save_nifti(case.images[0], np.full((20, 30, 40), -900.0, np.float32), affine)
             save_nifti(case.label, np.full((20, 30, 40), 9, np.uint8), affine)
     assert json.dumps(asdict(build.experiment(config).plan)) == before
+    for number in (1, 6, 9):  # of held-out cases
+        held_out = [make_case(tmp_path, f"b-{i}", site="b", seed=7) for i in range(number)]
+        write_manifest(
+            tmp_path / "m.csv", [*cases[:6], *held_out], channels=["image"],
+            structures=["box", "core"],
+        )  # fmt: skip
+        assert json.dumps(asdict(build.experiment(config).plan)) == before
 
 
 def test_anisotropic_spacing_takes_the_tenth_percentile(tmp_path):
@@ -118,13 +134,14 @@ def test_padding_for_the_pooling_counts_too(tmp_path, shape):
 
 @pytest.mark.parametrize("shape", [(100000, 80000), (40000, 20), (512, 512, 512), (7, 900, 5)])
 def test_a_huge_image_is_planned_in_few_trials(shape, monkeypatch):
-    from segshift import plan as room
+    from segshift.plan import making
+    from segshift.plan import pooling as room
 
     trials = []
     sound = room.topology
     monkeypatch.setattr(room, "topology", lambda *a: trials.append(a) or sound(*a))
-    patch = room._fitting(np.array(shape), np.ones(len(shape)), 131072)
-    padded = room._padded(patch, np.ones(len(shape)))
+    patch = making.fitting_voxels(np.array(shape), np.ones(len(shape)), 131072)
+    padded = room.padded(patch, np.ones(len(shape)))
     assert padded.prod() <= 131072
     assert patch.prod() > 131072 / 3 or np.array_equal(patch, shape)
     assert len(trials) < 200
@@ -176,9 +193,206 @@ def test_resampled_shape():
     assert resampled_shape((1, 4, 4), (1, 1, 1), (10, 1, 1)) == (1, 4, 4)
 
 
+class TestMemory:
+    @pytest.mark.parametrize(
+        ("patch", "spacing_mm"),
+        [
+            ((40, 56, 40), (1, 1, 1)),
+            ((128, 128, 128), (1, 1, 1)),
+            ((16, 160, 160), (8, 1.5, 1.5)),
+            ((160, 160), (1, 1)),
+            ((512, 512), (1, 1)),
+        ],
+    )
+    def test_the_estimate_is_what_a_network_keeps(self, patch, spacing_mm):
+        import torch
+
+        from segshift.networks import UNet
+        from segshift.networks.summary import saved_bytes
+
+        strides, kernels = topology(patch, spacing_mm)
+        most = memory.MOST_FILTERS[len(patch)]
+        filters = [min(memory.FILTERS * 2**i, most) for i in range(len(strides))]
+        network = UNet(
+            in_channels=1, out_channels=3, strides=strides, kernels=kernels, filters=filters
+        )
+        kept = saved_bytes(
+            network, shape=(2, 1, *patch), precision="32-true",
+            memory_format=torch.contiguous_format,
+        )  # fmt: skip
+        voxels = memory.feature_voxels(np.array(patch), np.array(spacing_mm), outputs=3)
+        assert 1 / 1.3 < 2 * voxels * memory.BYTES / kept < 1.3
+
+    def test_hand_counted(self):
+        # Three stages of 8x8, 4x4, 2x2... : 16 is halved twice.
+        voxels = memory.feature_voxels(np.array([16, 16]), np.array([1.0, 1.0]), outputs=3)
+        assert voxels == 256 * 5 * 32 + 64 * 5 * 64 + 16 * 2 * 128 + 3 * 256
+
+    def test_nnunets_patches(self):
+        """BraTS-like (240x240x155 cropped) and Task01 in nnU-Net's 8 GB: 128x128x128, batch 2."""
+        size = memory.fitting_memory(np.array([138, 170, 138]), np.ones(3), memory_gb=8, outputs=4)
+        assert size.tolist() == [128, 128, 128]
+        batch = memory.batch_for(size, np.ones(3), memory_gb=8, outputs=4, voxels=1e12)
+        assert batch == 2
+
+    def test_more_memory_is_never_a_smaller_patch(self):
+        median, spacing_mm = np.array([60, 300, 280]), np.array([3.0, 0.8, 0.8])
+        sizes = [
+            memory.fitting_memory(median, spacing_mm, memory_gb=gb, outputs=2)
+            for gb in (0.5, 1, 2, 4, 8, 24, 80)
+        ]
+        assert all(a.prod() <= b.prod() for a, b in pairwise(sizes))
+        for size, gb in zip(sizes, (0.5, 1, 2, 4, 8, 24, 80), strict=True):
+            voxels = memory.feature_voxels(size, spacing_mm, outputs=2)
+            assert voxels <= 560e6 * gb / 8
+
+    def test_batch_limits(self):
+        patch, ones = np.array([32, 32, 32]), np.ones(3)
+        few = memory.batch_for(patch, ones, memory_gb=8, outputs=2, voxels=32**3 * 100)
+        assert few == 5  # 5 % of the voxels
+        assert memory.batch_for(patch, ones, memory_gb=8, outputs=2, voxels=32**3) == 2
+
+    def test_in_a_plan(self, tmp_path):
+        cases = [make_case(tmp_path, f"c{i}", shape=(16, 32, 32)) for i in range(200)]
+        made = plan(cases, batch=None, memory_gb=8, patch_voxels=1000)
+        assert (made.view.patch, made.batch) == ((16, 32, 32), 10)
+        assert plan(cases[:2], batch=None, memory_gb=8, patch=[8, 16, 16]).batch == 2
+        assert plan(cases[:2], batch=7, memory_gb=8).batch == 7
+
+    def test_wrong_budgets(self, tmp_path, monkeypatch):
+        cases = [make_case(tmp_path, "c", shape=(16, 32, 32))]
+        for wrong in (0, -1, "much", True, float("nan")):
+            with pytest.raises(InputError, match="memory_gb="):
+                plan(cases, memory_gb=wrong)
+        with pytest.raises(InputError, match="not even a patch"):
+            plan(cases, memory_gb=1e-6)
+        monkeypatch.setenv("PATH", "")
+        with pytest.raises(InputError, match="nvidia-smi names no GPU"):
+            plan(cases, memory_gb="device")
+
+    def test_the_devices_memory(self, tmp_path, monkeypatch):
+        fake = tmp_path / "nvidia-smi"
+        fake.write_text("#!/bin/sh\necho 24576\necho 8192\n")
+        fake.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+        assert memory.checked_memory_gb("device") == 24
+
+
+class TestNormalisation:
+    def test_zscore_is_to_the_bit_what_it_was(self):
+        random = np.random.default_rng(0)
+        for shape in ((1, 7, 33, 29), (3, 40, 41, 5), (2, 1, 64, 64)):
+            image = random.normal(400, 90, shape).astype(np.float32)
+            mean = image.mean(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
+            deviation = image.std(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
+            before = np.asarray((image - mean) / np.maximum(deviation, 1e-8), dtype=np.float32)
+            np.testing.assert_array_equal(normalised(image), before)
+
+    def test_hand_computed(self):
+        image = np.array([[[[-2000.0, 0, 50]]], [[[0, 51, 255]]]], np.float32)
+        rules = (Normalisation("clip_global", -100, 40, -10, 50), Normalisation("rgb"))
+        expected = [[[[-1.8, 0.2, 1]]], [[[0, 0.2, 1]]]]
+        np.testing.assert_allclose(normalised(image, rules), expected, rtol=1e-6)
+
+    def test_mr_and_the_unknown_get_zscore(self, tmp_path):
+        cases = [make_case(tmp_path, "c")]
+        for tags in ({}, {"modality": "MR"}, {"modality": "T1"}):
+            tagged = [replace(case, tags=tags) for case in cases]
+            assert plan(tagged).normalisation == (Normalisation("zscore"),)
+
+    def test_ct_is_clipped_to_its_structures(self, tmp_path):
+        cases = [replace(make_case(tmp_path, f"c{i}"), tags={"modality": "CT"}) for i in range(3)]
+        (rule,) = plan(cases).normalisation
+        from segshift.cohort.checks import load_case
+
+        volumes = [load_case(case) for case in cases]
+        inside = np.concatenate([v.image[0][v.label > 0] for v in volumes])
+        assert (rule.low, rule.high) == pytest.approx(tuple(np.percentile(inside, [0.5, 99.5])))
+        assert (rule.mean, rule.sd) == pytest.approx((inside.mean(), inside.std()))
+
+    def test_ct_is_known_by_its_air(self, tmp_path):
+        cases = [make_case(tmp_path, f"c{i}") for i in range(2)]
+        image = np.full((8, 16, 16), -1000, np.int16)
+        image[:, 4:9, 4:9] = 40
+        for case in cases:
+            save_nifti(case.images[0], image)
+        assert plan(cases).normalisation[0].scheme == "clip_global"
+        save_nifti(cases[1].images[0], image + np.float32(0.5))
+        assert plan(cases).normalisation[0].scheme == "zscore"
+
+    def test_by_name_and_by_choice(self, tmp_path):
+        cases = [make_case(tmp_path, "c")]
+        cases = [replace(cases[0], images=cases[0].images * 3)]
+        schemes = [r.scheme for r in plan(cases, channel_names=["CT", "pet", "red"]).normalisation]
+        assert schemes == ["clip_global", "zscore", "rgb"]
+        assert {r.scheme for r in plan(cases, channel_names=["rgb"]).normalisation} == {"rgb"}
+        wanted = ["zscore", "zscore", "rgb"]
+        assert [r.scheme for r in plan(cases, normalisation=wanted).normalisation] == wanted
+        told = [replace(cases[0], tags={"modality": "ct;pt;mr"})]
+        assert [r.scheme for r in plan(told).normalisation][1:] == ["zscore", "zscore"]
+
+    def test_refusals(self, tmp_path):
+        cases = [make_case(tmp_path, f"c{i}") for i in range(2)]
+        mixed = [
+            replace(cases[0], tags={"modality": "CT"}),
+            replace(cases[1], tags={"modality": "MR"}),
+        ]
+        with pytest.raises(InputError, match="'c0' asks for .*'c1' for"):
+            plan(mixed)
+        assert plan(mixed, normalisation="zscore").normalisation[0].scheme == "zscore"
+        with pytest.raises(InputError, match="one of zscore, clip_global, rgb"):
+            plan(cases, normalisation="minmax")
+        with pytest.raises(InputError, match=r"1 channel\(s\)"):
+            plan(cases, normalisation=["zscore", "rgb"])
+        two = [replace(cases[0], tags={"modality": "ct;pt"})]
+        with pytest.raises(InputError, match="'c0' has the modalities"):
+            plan(two)
+
+    def test_through_json(self, tmp_path):
+        made = plan([make_case(tmp_path, "c")], normalisation="clip_global")
+        values = json.loads(json.dumps(asdict(made)))
+        assert plan_from_dict(values) == made
+        del values["normalisation"]  # a plan of an earlier version
+        assert plan_from_dict(values).normalisation == ()
+
+
+def test_ignored_voxels_and_structures_that_are_not_annotated(tmp_path):
+    cases = [make_case(tmp_path, f"c{i}", shape=(8, 16, 16)) for i in range(2)]
+    ignoring = [replace(cases[0], label_values=(5, None), ignore_values=(9,)), cases[1]]
+    labels = [load(case) for case in ignoring]
+    decided = [int((label != 255).sum()) for label in labels]
+    assert decided[0] < labels[0].size
+    core = (labels[1] == 2).sum() / decided[1]  # only where it is annotated
+    box = sum((label == 1).sum() for label in labels) / sum(decided)
+    background = sum((label == 0).sum() for label in labels) / sum(decided)
+    expected = np.array([background, box, core])
+    got = plan(ignoring).structure_frequency
+    np.testing.assert_allclose(got, expected / expected.sum())
+
+
 @pytest.mark.real_data
 def test_hippocampus_gets_nnunets_plan():
-    cases, _, structures = import_msd(REAL_DATA / "hippocampus")
+    from segshift.cohort.importers import import_msd
+
+    imported = import_msd(REAL_DATA / "hippocampus")
+    cases, structures = imported.cases, imported.structures
     made = plan(cases, structures=structures)
     assert made.view.patch == (40, 56, 40)
     assert len(made.strides) == 4
+    # nnU-Net's batch is 9 for the 260 cases of the whole set, 5 % of whose voxels it may hold.
+    in_8_gb = plan(cases, structures=structures, batch=None, memory_gb=8)
+    assert (in_8_gb.view.patch, in_8_gb.batch) == ((40, 56, 40), 7)
+
+
+@pytest.mark.real_data
+def test_cardiac_keeps_the_plan_of_its_experiment():
+    from segshift.cohort import read_manifest
+
+    rules = {"right_ventricle": 1, "myocardium": 2, "cavity": 3}
+    manifest = REAL_DATA / "cardiac" / "manifest.csv"
+    cohort = read_manifest(manifest, structures=rules, sites=["dijon"])
+    made = plan(
+        cohort.cases, structures=tuple(rules), dimensions=2, batch=None, patch_voxels=409600
+    )
+    assert (made.view.patch, made.batch) == ((160, 160), 16)
+    assert made.normalisation == (Normalisation("zscore"),)

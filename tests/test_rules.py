@@ -13,17 +13,21 @@ SOURCES = sorted((ROOT / "src").rglob("*.py"))
 def test_lower_rooms_never_import_higher_ones():
     done = subprocess.run(
         [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
+        cwd=ROOT, capture_output=True, encoding="utf-8", check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("room", ["cli", "build", "splits", "plan", "shifts", "cohort.checks"])
+@pytest.mark.parametrize(
+    "room", ["cli", "audit", "build", "splits", "plan", "shifts", "cohort.checks", "audit"]
+)
 def test_these_rooms_start_without_torch(room):
     code = (
         f"import sys, segshift.{room}; print([m for m in ('torch', 'monai') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
     assert done.stdout.strip() == "[]"
 
 

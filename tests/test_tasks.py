@@ -9,6 +9,8 @@ from segshift.losses import IGNORE
 from segshift.metrics import Dice, HausdorffDistance95
 from segshift.tasks import Regions, Semantic
 
+BOTH = (True, True)
+
 
 @pytest.fixture
 def task():
@@ -48,7 +50,8 @@ def test_scores_name_structure_and_metric(task):
     prediction = reference.copy()
     prediction[1, 2:6, 2:6] = 2
     scores = {
-        (s.structure, s.metric): s.value for s in task.scores(prediction, reference, (2, 1, 1))
+        (s.structure, s.metric): s.value
+        for s in task.scores(prediction, reference, (2, 1, 1), annotated=BOTH)
     }
     assert set(scores) == {(s, m) for s in ("liver", "tumour") for m in ("dice", "hd95_mm")}
     assert scores["liver", "dice"] == pytest.approx(2 * 16 / (32 + 16))
@@ -62,8 +65,10 @@ def test_ignored_voxels_are_scored_for_no_structure(task, regions):
     for one, code in ((task, 1), (regions, 0b01)):
         perfect = np.where(reference == 1, code, 0)
         invented = np.where(reference == IGNORE, code, perfect)
-        expected = list(one.scores(perfect, reference, (1, 1, 1)))
-        assert str(list(one.scores(invented, reference, (1, 1, 1)))) == str(expected)
+        expected = list(one.scores(perfect, reference, (1, 1, 1), annotated=BOTH))
+        assert str(list(one.scores(invented, reference, (1, 1, 1), annotated=BOTH))) == str(
+            expected
+        )
         assert expected[0].value == 1
 
 
@@ -104,7 +109,9 @@ def test_regions_overlap_in_a_prediction(regions):
     assert organ.tolist() == [[[True, True, False, False]]]
     assert tumour.tolist() == [[[True, False, True, False]]]
     reference = np.array([[[2, 1, 0, 2]]])
-    scores = {s.structure: s.value for s in regions.scores(decoded, reference, (1, 1, 1))}
+    scores = {
+        s.structure: s.value for s in regions.scores(decoded, reference, (1, 1, 1), annotated=BOTH)
+    }
     assert scores == {"organ": pytest.approx(2 * 2 / (2 + 3)), "tumour": pytest.approx(2 / 4)}
 
 
@@ -125,3 +132,12 @@ def test_coarse_labels_are_those_under_the_coarse_voxels(task, edge, coarse):
 def test_regions_of_unknown_structures_are_refused(wrong):
     with pytest.raises(InputError, match=r"task\.regions.*\['liver', 'tumour'\]"):
         Regions(structures=("liver", "tumour"), regions=wrong, metrics=(Dice(),))
+
+
+def test_a_structure_that_is_not_annotated_is_not_scored(task, regions):
+    reference = np.zeros((4, 8, 8), np.int64)
+    for one, known in ((task, {"liver"}), (regions, set())):
+        rows = one.scores(reference, reference, (1, 1, 1), annotated=(True, False))
+        assert {score.structure for score in rows} == known
+    rows = regions.scores(reference, reference, (1, 1, 1), annotated=(False, True))
+    assert {score.structure for score in rows} == {"tumour"}

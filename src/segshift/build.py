@@ -59,10 +59,27 @@ def experiment(config: DictConfig, *, plan: Plan | None = None) -> Experiment:
         structures=cohort.structures,
         dimensions=config.view.dimensions,
         context=config.view.context,
+        channel_names=cohort.channels,
         **{str(key): value for key, value in config.plan.items()},
     )
     check_cases((*split.val, *(c for cases in split.tests.values() for c in cases)), plan)
     return Experiment(config, cohort, split, evaluation_sets(split.tests, _shifts(config)), plan)
+
+
+def announcement(parts: Experiment) -> str:
+    """What is about to happen, in three lines."""
+    plan, split = parts.plan, parts.split
+    sizes = {"train": len(split.train), "val": len(split.val)}
+    sizes |= {s.name: len(s.cases) for s in parts.sets}
+    edges = "x".join(map(str, plan.view.patch))
+    context = f" with {plan.view.context} neighbouring slices" if plan.view.context else ""
+    return (
+        f"cohort:    {parts.cohort.name}, {len(parts.cohort.cases)} cases at "
+        f"{', '.join(parts.cohort.sites)}; structures {', '.join(parts.cohort.structures)}\n"
+        f"split:     {', '.join(f'{name} {count}' for name, count in sizes.items())}\n"
+        f"plan:      batch {plan.batch} of {edges}{context}, spacing "
+        f"{'x'.join(f'{s:g}' for s in plan.spacing_mm)} mm, {len(plan.strides)} stages"
+    )
 
 
 def check_cases(cases: Iterable[Case], plan: Plan) -> None:
@@ -208,10 +225,7 @@ def with_structures(cohort: Cohort, structures: tuple[str, ...]) -> Cohort:
             "name the same ones with data.structures"
         )
     order = [cohort.structures.index(name) for name in structures]
-    cases = tuple(
-        replace(case, label_values=tuple(case.label_values[i] for i in order))
-        for case in cohort.cases
-    )
+    cases = tuple(case.with_structures(order) for case in cohort.cases)
     return replace(cohort, structures=structures, cases=cases)
 
 

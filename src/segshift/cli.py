@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from segshift.cli_cohort import add_cohort_commands
 from segshift.errors import InputError, TrainingDivergedError
 
 
@@ -118,15 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         "overrides", nargs="*", metavar="GROUP=CHOICE", help="as for train: model=... data=..."
     )
     network.set_defaults(run=_network)
-    cohort = commands.add_parser("cohort", help="make a manifest").add_subparsers(
-        required=True, metavar="ACTION"
-    )
-    importer = cohort.add_parser("import", help="write the manifest of a data set")
-    importer.add_argument("format", choices=["msd"], help="msd: a folder with dataset.json")
-    importer.add_argument("path", type=Path)
-    importer.add_argument("-o", "--output", type=Path, required=True, help="the CSV to write")
-    importer.add_argument("--site", help="where the cases come from; default: the data set's name")
-    importer.set_defaults(run=_import)
+    add_cohort_commands(commands.add_parser("cohort", help="make, look at and check a manifest"))
     return parser
 
 
@@ -134,14 +127,13 @@ def _network(arguments: argparse.Namespace) -> None:
     from hydra import compose, initialize_config_dir
 
     from segshift import build, environment
-    from segshift.run import announcement
 
     folder = str(build.conf_folder())
     with _telling(verbose="HYDRA_FULL_ERROR" in os.environ):
         with initialize_config_dir(folder, version_base="1.3"):
             config = compose("train", overrides=arguments.overrides)
         parts = build.experiment(config)
-        print(announcement(parts))
+        print(build.announcement(parts))
 
         from segshift.report import network_numbers, print_network
 
@@ -149,19 +141,6 @@ def _network(arguments: argparse.Namespace) -> None:
         precision = environment.precision(trainer.precision, trainer.accelerator)
         module = build.module_of(parts.config, parts.plan, precision=precision)
         print_network(network_numbers(module, parts.plan, precision=precision))
-
-
-def _import(arguments: argparse.Namespace) -> None:
-    from segshift.cohort import write_manifest
-    from segshift.cohort.importers import import_msd
-
-    cases, channels, structures = import_msd(arguments.path, site=arguments.site)
-    write_manifest(arguments.output, cases, channels=channels, structures=structures)
-    print(
-        f"{arguments.output}: {len(cases)} cases at {cases[0].site}, structures "
-        f"{', '.join(structures)}\n"
-        f"next: python train.py data=manifest data.manifest={arguments.output} split=kfold"
-    )
 
 
 if __name__ == "__main__":

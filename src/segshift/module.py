@@ -110,7 +110,8 @@ class SegmentationModule(L.LightningModule):
     def scores(self, item: Mapping[str, Any], prediction: np.ndarray) -> list[Score]:
         """Every score of one case."""
         reference = item["label"][0].cpu().numpy()
-        return list(self.task.scores(prediction, reference, item["spacing"]))
+        annotated = item["annotated"]
+        return list(self.task.scores(prediction, reference, item["spacing"], annotated=annotated))
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Score one whole validation case."""

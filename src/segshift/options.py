@@ -22,7 +22,9 @@ NUMBERS: dict[str, tuple[type, float, float]] = {  # kind, lowest, highest
     "trainer.workers": (int, 0, math.inf),
 }
 DERIVED = ("plan.batch",)  # may be null
-CHOICES = {  # as in segshift.networks.options, which needs torch
+CHOICES = {  # as in segshift.networks.options and segshift.data, which need torch
+    "plan.interpolation": ("linear", "spline"),
+    "sampling.balance": ("none", "site", "structure"),
     "model.norm": ("instance", "batch", "group"),
     "model.downsample": ("strided", "max_pool"),
     "model.upsample": ("transposed", "interpolate"),
@@ -53,8 +55,10 @@ def check_options(config: DictConfig) -> None:
             raise InputError(f"{key}={values}: a list of {whole}numbers above 0 (z, y, x), or null")
     for key, known in CHOICES.items():
         value = OmegaConf.select(config, key)
-        ours = str(config.model.get("_target_")).startswith("segshift.")
-        if ours and value is not None and value not in known:
+        theirs = not str(config.model.get("_target_")).startswith("segshift.")
+        if theirs and key.startswith("model."):
+            continue
+        if value is not None and value not in known:
             raise InputError(f"{key}={value}: known are {', '.join(known)}")
     trainer = config.trainer
     if type(trainer.compile) is not bool:

@@ -39,7 +39,7 @@ def train(config: DictConfig, folder: Path, *, command: str, choices: Mapping[st
     """
     start = time.monotonic()
     parts = build.experiment(config)
-    print(announcement(parts))
+    print(build.announcement(parts))
     trainer = parts.config.trainer
     environment.check_devices(trainer.accelerator, trainer.devices)
     build.check_loss(parts.config, parts.plan)
@@ -80,6 +80,7 @@ def fit_and_test(parts: build.Experiment, cases: "StoredSets", folder: Path) -> 
         batch=plan.batch,
         steps_per_epoch=config.trainer.steps_per_epoch,
         foreground_share=config.foreground_share,
+        balance=config.sampling.balance,
         workers=config.trainer.workers,
         seed=config.seed,
     )
@@ -159,22 +160,6 @@ def evaluate(config: DictConfig, folder: Path, *, command: str, choices: Mapping
     _conclude(folder, run.module, {**timer.seconds, **memory})
 
 
-def announcement(parts: build.Experiment) -> str:
-    """What is about to happen, in three lines."""
-    plan, split = parts.plan, parts.split
-    sizes = {"train": len(split.train), "val": len(split.val)}
-    sizes |= {s.name: len(s.cases) for s in parts.sets}
-    edges = "x".join(map(str, plan.view.patch))
-    context = f" with {plan.view.context} neighbouring slices" if plan.view.context else ""
-    return (
-        f"cohort:    {parts.cohort.name}, {len(parts.cohort.cases)} cases at "
-        f"{', '.join(parts.cohort.sites)}; structures {', '.join(parts.cohort.structures)}\n"
-        f"split:     {', '.join(f'{name} {count}' for name, count in sizes.items())}\n"
-        f"plan:      batch {plan.batch} of {edges}{context}, spacing "
-        f"{'x'.join(f'{s:g}' for s in plan.spacing_mm)} mm, {len(plan.strides)} stages"
-    )
-
-
 def run_name(folder: Path) -> str:
     """What rows and trackers call the run: its last two folders."""
     return "/".join(folder.resolve().parts[-2:])
@@ -232,6 +217,7 @@ def _loggers(parts: build.Experiment, folder: Path) -> list[Any]:
 
 def stored(parts: build.Experiment) -> "StoredSets":
     """Every case of the run, preprocessed: train, validation, and the evaluation sets by name."""
+    from segshift.data.cleaning import store_size
     from segshift.data.store import store_cases
     from segshift.shifts import Identity
 
@@ -240,7 +226,10 @@ def stored(parts: build.Experiment) -> "StoredSets":
         store_cases(cases, parts.plan, Identity(), folder=folder, quiet=quiet)
         for cases in (parts.split.train, parts.split.val)
     )
-    return train_cases, val_cases, _tests(parts.sets, parts.plan, folder)
+    tests = _tests(parts.sets, parts.plan, folder)
+    if not quiet:
+        print(f"store:     {folder}, {store_size(folder)}")
+    return train_cases, val_cases, tests
 
 
 def _tests(

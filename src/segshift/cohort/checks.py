@@ -2,20 +2,24 @@
 
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 
 from segshift.cohort.case import Case
+from segshift.cohort.consensus import combined
 from segshift.cohort.images import Geometry, read_geometry, read_image, read_label
+from segshift.cohort.labelling import numbers_of
 from segshift.errors import InputError
 
 # Converters round affines differently; a tenth of a voxel at the far corner is no other place.
 AFFINE_TOLERANCE_VOXELS = 0.1
+IGNORED = 255  # in class indices: a voxel that nobody decided on
 
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A checked case: image float32 (C, D, H, W), label uint8 class indices (D, H, W), mm."""
+    """A checked case: image float32 (C, D, H, W), label as in `load_label` (D, H, W), mm."""
 
     image: np.ndarray
     label: np.ndarray
@@ -30,13 +34,11 @@ def check_headers(case: Case) -> Geometry:
     """
     try:
         images = [read_geometry(path) for path in case.images]
-        label = read_geometry(case.label) if case.label else None
+        labels = [(path, read_geometry(path)) for path in case.label_paths]
     except InputError as error:
         raise InputError(f"case {case.id!r}: {error}") from error
     first = images[0]
-    others = [(case.images[i], g) for i, g in enumerate(images) if i]
-    if case.label and label:
-        others.append((case.label, label))
+    others = [(case.images[i], g) for i, g in enumerate(images) if i] + labels
     for path, other in others:
         if other.shape != first.shape:
             raise InputError(
@@ -62,27 +64,54 @@ def _corners_apart_mm(one: Geometry, other: Geometry) -> float:
 
 
 def load_label(case: Case) -> np.ndarray:
-    """Class indices uint8 (D, H, W): 0 background, i + 1 for structure i.
+    """Class indices uint8 (D, H, W): 0 background, i + 1 for structure i, IGNORED for nobody knows.
 
-    Raises InputError for a case without label and for a value that no structure has.
+    Where structures overlap (in files of their own) the later one wins. Raises InputError for a
+    case without label and for a value that means nothing.
     """
-    if case.label is None:
+    if not case.label_paths:
         raise InputError(f"case {case.id!r} has no label, so it cannot be trained on or scored")
     try:
-        values = read_label(case.label)
+        drawn = [_drawn(case, path) for path in (case.label, *case.raters) if path]
+        index = combined(drawn, case.consensus) if drawn else None
+        for place, path in enumerate(case.label_files):
+            if path:
+                mask = _is_among(read_label(path), numbers_of(case.label_values[place]))
+                index = np.zeros(mask.shape, dtype=np.uint8) if index is None else index
+                index[mask] = place + 1
     except InputError as error:
         raise InputError(f"case {case.id!r}: {error}") from error
-    known = np.array([0, *case.label_values])
+    assert index is not None
+    return index
+
+
+def _drawn(case: Case, path: Path) -> np.ndarray:
+    """Class indices of the structures that one rater drew in `path`."""
+    values = read_label(path)
+    inside = {
+        place + 1: numbers_of(rule)
+        for place, rule in enumerate(case.label_values)
+        if rule is not None and not (case.label_files and case.label_files[place])
+    }
+    meaning = {0: 0, **dict.fromkeys(case.background_values, 0)}
+    meaning |= dict.fromkeys(case.ignore_values, IGNORED)
+    meaning |= {value: index for index, numbers in inside.items() for value in numbers}
+    anything = [index for index, numbers in inside.items() if not numbers]
     found, inverse = np.unique(values, return_inverse=True)
-    unknown = sorted(set(found.tolist()) - set(known.tolist()))
-    if unknown:
+    unknown = sorted(set(found.tolist()) - set(meaning))
+    if unknown and not anything:
         raise InputError(
-            f"case {case.id!r}: the label {case.label} holds the value(s) {unknown[:10]}, which no "
-            f"structure has; known are {sorted(known.tolist())}, 0 being background"
+            f"the label {path} holds the value(s) {unknown[:10]}, which no structure has; known "
+            f"are {sorted(meaning)}, 0 being background. Give them to a structure, to `ignore` or "
+            "to `background` in data.structures"
         )
-    index = {int(value): i for i, value in reversed(list(enumerate(known)))}
-    table = np.array([index[int(value)] for value in found], dtype=np.uint8)
-    return table[inverse].reshape(values.shape)
+    table = [meaning.get(int(value), anything[0] if anything else 0) for value in found]
+    return np.array(table, dtype=np.uint8)[inverse].reshape(values.shape)
+
+
+def _is_among(label: np.ndarray, numbers: tuple[int, ...]) -> np.ndarray:
+    """Where a label has one of the numbers; () is any but 0."""
+    return np.isin(label, numbers) if numbers else np.asarray(label != 0)
 
 
 def load_case(case: Case) -> Volume:

@@ -1,8 +1,9 @@
 """The manifest: one CSV that describes a cohort.
 
-Columns `id, patient, site, label`, and `image` (one channel) or `image_<channel>` (several). Paths
-are relative to the manifest's folder. `structures` says what the label's values mean, as
-`liver=1 kidney=2`; a site may number them in its own way. Every other column is kept as a tag.
+Columns `id, patient, site`, `image` (one channel) or `image_<channel>` (several), and `label`;
+`label_2`, `label_3` are further raters', `label_<structure>` holds one structure alone. Paths are
+relative to the manifest's folder. `structures` says what the label's values mean, as `liver=1
+kidney=2` (see `labelling`); a site may number them in its own way. Other columns are kept as tags.
 """
 
 import csv
@@ -10,9 +11,12 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from segshift.cohort.case import Case, Cohort
+from segshift.cohort.labelling import NONZERO, LabelMap, label_map, parsed_rules, written_rules
 from segshift.errors import InputError
+from segshift.seeds import generator
 
 REQUIRED = ("id", "patient", "site", "label")
 
@@ -20,16 +24,161 @@ REQUIRED = ("id", "patient", "site", "label")
 def read_manifest(
     path: str | Path,
     *,
-    structures: Mapping[str, int] | None = None,
+    structures: Mapping[str, Any] | None = None,
     sites: Sequence[str] | None = None,
+    rater: int | str = 1,
     name: str | None = None,
 ) -> Cohort:
     """Read a cohort from its CSV, or its cases at `sites` alone.
 
-    `structures` (name to label value) overrides the column of that name. Raises InputError that
-    names the line, for a missing file, column, value, an id used twice or a site without cases.
+    `structures` (name to rule, see `labelling`) overrides the column of that name. `rater` is a
+    number, or `random` (one for each case), `majority` or `staple` of all that drew the case.
+    Raises InputError that names the line, for a missing file, column, value, an id used twice or a
+    site without cases.
     """
     path = Path(path)
+    columns, lines = _table(path)
+    known = sorted({line.get("site") or "" for line in lines})
+    chosen = sites is None or (
+        not isinstance(sites, str) and len(sites) > 0 and set(sites) <= set(known)
+    )
+    if not chosen:
+        raise InputError(f"data.sites={sites!r}: a list of the sites of {path}, which are {known}")
+    check_rater(rater)
+    kept = [(n, x) for n, x in enumerate(lines, start=2) if sites is None or x["site"] in sites]
+    reader = _Reader(path, columns, structures, rater, known)
+    cases = [reader.case(f"{path}, line {number}", number, line) for number, line in kept]
+    for structure, drawn in zip(
+        reader.structures, zip(*(case.annotated for case in cases), strict=True), strict=True
+    ):
+        if not any(drawn):
+            raise InputError(
+                f"{path}: structure {structure!r} is annotated in not one of the {len(cases)} "
+                "cases; take it out of data.structures, or give it a value at one site"
+            )
+    return Cohort(name or path.stem, reader.channels, reader.structures, tuple(cases))
+
+
+class _Reader:
+    """Turns lines into cases, and holds them against those before."""
+
+    def __init__(
+        self,
+        path: Path,
+        columns: Sequence[str],
+        rules: Mapping[str, Any] | None,
+        rater: int | str,
+        sites: Sequence[str],
+    ) -> None:
+        self.sites = sites
+        self.folder, self.columns, self.rules, self.rater = path.parent, columns, rules, rater
+        self.images = [c for c in columns if c == "image"] or [
+            c for c in columns if c.startswith("image_")
+        ]
+        self.channels = tuple(column.removeprefix("image_") for column in self.images)
+        labels = [c.removeprefix("label_") for c in columns if c.startswith("label_")]
+        self.raters = ["label", *(f"label_{n}" for n in labels if n.isdigit())]
+        self.own = [n for n in labels if not n.isdigit() and (rules is None or n in rules)]
+        self.private = {*REQUIRED, *self.images, "structures", *self.raters}
+        self.private |= {f"label_{name}" for name in self.own}
+        self.structures: tuple[str, ...] = ()
+        self._line_of: dict[str, int] = {}
+        self._maps: dict[tuple[str, str], LabelMap] = {}
+        missing = [c for c in REQUIRED if c not in columns and not (c == "label" and self.own)]
+        missing += [] if self.images else ["image"]
+        if missing:
+            raise InputError(f"{path} lacks the column(s) {missing}; it has {list(columns)}")
+
+    def case(self, where: str, number: int, line: Mapping[str, str]) -> Case:
+        """The case of one line."""
+        _check_line(where, line, self.columns, self.images)
+        if line["id"] in self._line_of:
+            raise InputError(
+                f"{where}: id {line['id']!r} was used before, on line {self._line_of[line['id']]}"
+            )
+        self._line_of[line["id"]] = number
+        meaning = self._map(where, line)
+        names = tuple(meaning.structures)
+        self.structures = self.structures or names
+        if set(names) != set(self.structures):
+            raise InputError(
+                f"{where}: case {line['id']!r} has the structures {sorted(names)}, the cases "
+                f"before it {sorted(self.structures)}; all cases of a cohort need the same, with "
+                "`none` where one is not annotated"
+            )
+        own = {name: line[f"label_{name}"] for name in self.own if line[f"label_{name}"]}
+        drawn = [line[column] for column in self.raters if line.get(column)]
+        first, others = self._chosen(where, line, drawn)
+        return Case(
+            id=line["id"],
+            patient=line["patient"],
+            site=line["site"],
+            images=tuple(self.folder / line[column] for column in self.images),
+            label=self.folder / first if first else None,
+            label_values=tuple(
+                meaning.structures[name] if name not in self.own or name in own else None
+                for name in self.structures
+            ),
+            tags={key: value for key, value in line.items() if key not in self.private},
+            label_files=tuple(
+                self.folder / own[name] if name in own else None for name in self.structures
+            )
+            if own
+            else (),
+            ignore_values=meaning.ignore,
+            background_values=meaning.background,
+            raters=tuple(self.folder / other for other in others),
+            consensus=str(self.rater) if others else "",
+        )
+
+    def _map(self, where: str, line: Mapping[str, str]) -> LabelMap:
+        text = "" if self.rules is not None else line.get("structures") or ""
+        key = (line["site"], text)
+        if key not in self._maps:
+            rules = self.rules if self.rules is not None else parsed_rules(where, text)
+            source = where if self.rules is None else "data.structures"
+            if self.rules is None:
+                rules = {**rules, **{name: NONZERO for name in self.own if name not in rules}}
+            if not rules and not any(line.get(column) for column in self.raters):
+                return LabelMap({})  # images alone: to look at, to check, to predict
+            if not rules:
+                raise InputError(
+                    f"{where}: nothing says what the label's values mean; add a column "
+                    "`structures` ('liver=1 kidney=2') or set "
+                    "data.structures='{liver: 1, kidney: 2}'"
+                )
+            self._maps[key] = label_map(
+                source, rules, site=line["site"], sites=self.sites, own_files=self.own
+            )
+        return self._maps[key]
+
+    def _chosen(
+        self, where: str, line: Mapping[str, str], drawn: Sequence[str]
+    ) -> tuple[str | None, Sequence[str]]:
+        """The label to take, and those to combine with it."""
+        if not drawn:
+            return None, ()
+        if self.rater == "random":
+            return generator(0, "rater", line["id"]).choice(drawn), ()
+        if not isinstance(self.rater, int):
+            return drawn[0], drawn[1:]
+        column = "label" if self.rater == 1 else f"label_{self.rater}"
+        if not line.get(column):
+            raise InputError(
+                f"{where}: case {line['id']!r} has no label in the column {column!r} of "
+                f"data.rater={self.rater}; it has {[c for c in self.raters if line.get(c)]}"
+            )
+        return line[column], ()
+
+
+def check_rater(rater: int | str) -> None:
+    """Raises InputError that lists the known ones."""
+    if rater not in ("random", "majority", "staple") and not (type(rater) is int and rater >= 1):
+        raise InputError(f"data.rater={rater}: a number from 1, random, majority or staple")
+
+
+def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Columns and lines of the CSV."""
     if not path.is_file():
         raise InputError(f"there is no manifest at {path}; make one with `segshift cohort import`")
     try:
@@ -39,37 +188,9 @@ def read_manifest(
             lines = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is not a readable CSV file: {error}") from error
-    image_columns = _check_columns(path, columns)
     if not lines:
         raise InputError(f"{path} has a header but no cases")
-    given = _checked_structures("data.structures", structures) if structures else None
-    names: tuple[str, ...] | None = tuple(given) if given else None
-    known = sorted({line.get("site") or "" for line in lines})
-    if sites is not None and (isinstance(sites, str) or not sites or not set(sites) <= set(known)):
-        raise InputError(f"data.sites={sites!r}: a list of the sites of {path}, which are {known}")
-    cases: list[Case] = []
-    seen: dict[str, int] = {}
-    for number, line in enumerate(lines, start=2):
-        if sites is not None and line["site"] not in sites:
-            continue
-        where = f"{path}, line {number}"
-        _check_line(where, line, columns, image_columns)
-        if line["id"] in seen:
-            raise InputError(
-                f"{where}: id {line['id']!r} was used before, on line {seen[line['id']]}"
-            )
-        seen[line["id"]] = number
-        values = given or _parse_structures(where, line.get("structures") or "")
-        if names is None:
-            names = tuple(values)
-        if set(values) != set(names):
-            raise InputError(
-                f"{where}: case {line['id']!r} has the structures {sorted(values)}, "
-                f"the cases before it {sorted(names)}; all cases of a cohort need the same"
-            )
-        cases.append(_case(path.parent, line, image_columns, tuple(values[n] for n in names)))
-    channels = tuple(column.removeprefix("image_") for column in image_columns)
-    return Cohort(name or path.stem, channels, names or (), tuple(cases))
+    return columns, lines
 
 
 def write_manifest(
@@ -79,34 +200,38 @@ def write_manifest(
     path = Path(path)
     cases = list(cases)
     images = ["image"] if len(channels) == 1 else [f"image_{channel}" for channel in channels]
+    raters = [f"label_{n}" for n in range(2, 2 + max(len(case.raters) for case in cases))]
+    own = [
+        name
+        for place, name in enumerate(structures)
+        if any(case.label_files and case.label_files[place] for case in cases)
+    ]
     tags = sorted({tag for case in cases for tag in case.tags})
+    columns = [*REQUIRED[:3], *images, "label", *raters, *(f"label_{name}" for name in own)]
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     with draft.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*REQUIRED[:3], *images, "label", "structures", *tags])
+        writer = csv.DictWriter(
+            file, [*columns, "structures", *tags], restval="", lineterminator="\n"
+        )
+        writer.writeheader()
         for case in cases:
-            pairs = zip(structures, case.label_values, strict=True)
-            writer.writerow(
-                [case.id, case.patient, case.site]
-                + [_written(image, path.parent) for image in case.images]
-                + [_written(case.label, path.parent) if case.label else ""]
-                + [" ".join(f"{name}={value}" for name, value in pairs)]
-                + [case.tags.get(tag, "") for tag in tags]
+            files: dict[str, Path | None] = dict(zip(images, case.images, strict=True))
+            files["label"] = case.label
+            files |= dict(zip(raters, case.raters, strict=False))
+            named = zip(structures, case.label_files, strict=False)
+            files |= {f"label_{name}": file for name, file in named if file}
+            row = {c: _written(file, path.parent) for c, file in files.items() if file}
+            rules = written_rules(
+                structures, case.label_values, case.ignore_values, case.background_values
             )
+            names = {"id": case.id, "patient": case.patient, "site": case.site}
+            writer.writerow({**case.tags, **names, **row, "structures": rules})
     draft.replace(path)
 
 
-def _check_columns(path: Path, columns: list[str]) -> list[str]:
-    images = [c for c in columns if c == "image"] or [c for c in columns if c.startswith("image_")]
-    missing = [c for c in REQUIRED if c not in columns] + ([] if images else ["image"])
-    if missing:
-        raise InputError(f"{path} lacks the column(s) {missing}; it has {columns}")
-    return images
-
-
 def _check_line(
-    where: str, line: dict[str, str], columns: list[str], image_columns: list[str]
+    where: str, line: Mapping[str, str], columns: Sequence[str], image_columns: Sequence[str]
 ) -> None:
     if None in line or any(value is None for value in line.values()):
         raise InputError(f"{where}: the number of values differs from the {len(columns)} columns")
@@ -118,56 +243,6 @@ def _check_line(
             f"{where}: site {line['site']!r} becomes part of names, so it may not hold '/', "
             "'\\' or '+' (which marks a shift) nor begin with '.' or a space"
         )
-
-
-def _parse_structures(where: str, text: str) -> dict[str, int]:
-    try:
-        values = {name: int(value) for name, value in (p.split("=") for p in text.split())}
-    except ValueError as error:
-        raise InputError(
-            f"{where}: structures {text!r} should read like 'liver=1 kidney=2'"
-        ) from error
-    if not values:
-        raise InputError(
-            f"{where}: nothing says what the label's values mean; add a column `structures` "
-            "('liver=1 kidney=2') or set data.structures='{liver: 1, kidney: 2}'"
-        )
-    return _checked_structures(where, values)
-
-
-def _checked_structures(where: str, values: Mapping[str, int]) -> dict[str, int]:
-    """Refuse what would make a structure silently empty: 0, and one value for two of them."""
-    if not isinstance(values, Mapping) or not all(type(v) is int for v in values.values()):
-        raise InputError(
-            f"{where} is {values!r}; it should map names to whole numbers: {{liver: 1}}"
-        )
-    wrong = [n for n in values if not re.fullmatch(r"[^\W_][\w.-]*", str(n)) or n == "mean"]
-    if wrong:
-        raise InputError(
-            f"{where} has the structure name(s) {wrong}; a name has letters, digits, '_', '-' and "
-            "'.', begins with a letter or digit and is not 'mean', which tables use"
-        )
-    if min(values.values()) < 1 or len(set(values.values())) < len(values):
-        raise InputError(
-            f"{where} has the values {dict(values)}; each structure needs its own, from 1 upwards "
-            "(0 is the background)"
-        )
-    return dict(values)
-
-
-def _case(
-    folder: Path, line: dict[str, str], image_columns: list[str], values: tuple[int, ...]
-) -> Case:
-    private = {*REQUIRED, *image_columns, "structures"}
-    return Case(
-        id=line["id"],
-        patient=line["patient"],
-        site=line["site"],
-        images=tuple(folder / line[column] for column in image_columns),
-        label=folder / line["label"] if line["label"] else None,
-        label_values=values,
-        tags={key: value for key, value in line.items() if key not in private},
-    )
 
 
 def _written(path: Path, folder: Path) -> str:

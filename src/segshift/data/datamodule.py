@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from segshift.data.patches import PatchDataset
+from segshift.data.patches import PatchDataset, class_indices
 from segshift.data.store import StoredCase
 from segshift.plan import View
 
@@ -50,7 +50,8 @@ class CaseDataset(Dataset[dict[str, Any]]):
         stored = self.cases[index]
         return {
             "image": torch.from_numpy(np.array(stored.image())),
-            "label": torch.from_numpy(stored.reference().astype(np.int64))[None],
+            "label": class_indices(stored.reference())[None],
+            "annotated": stored.case.annotated,
             "spacing": stored.spacing_mm(),
             "counted": self.counted,
             "case": stored.case.id,
@@ -78,9 +79,10 @@ class CohortDataModule(L.LightningDataModule):
         foreground_share: float,
         workers: int,
         seed: int,
+        balance: str = "none",
     ) -> None:
         super().__init__()
-        self.patches = PatchDataset(train, view, foreground_share, seed)
+        self.patches = PatchDataset(train, view, foreground_share, seed, balance)
         self.val, self.tests = val, dict(tests)
         self.batch, self.steps_per_epoch, self.workers = batch, steps_per_epoch, workers
 

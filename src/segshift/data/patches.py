@@ -5,14 +5,18 @@ stream. Here a worker has no stream: what sample 1234 is depends on nothing but 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from segshift.cohort.checks import IGNORED
+from segshift.data.prefetch import prefetch
+from segshift.data.sampling import CaseOrder, case_order
 from segshift.data.store import StoredCase
+from segshift.losses import IGNORE
 from segshift.plan import View
 from segshift.seeds import generator
 
@@ -22,19 +26,23 @@ class PatchDataset(Dataset[dict[str, Any]]):
     """Maps a sample number to `image` float32 (C', *patch), `label` int64 (1, *patch) and names.
 
     `foreground_share` of the samples are centred on a voxel of a structure drawn at random among
-    those present in the case; each pass over the cases visits every case once.
+    those present in the case; `balance` says how often a case's turn comes (`case_order`).
     """
 
     cases: Sequence[StoredCase]
     view: View
     foreground_share: float
     seed: int
+    balance: str = "none"
+    order: CaseOrder = field(init=False)
+
+    def __post_init__(self) -> None:
+        order = case_order(self.cases, balance=self.balance, seed=self.seed)
+        object.__setattr__(self, "order", order)
 
     def __getitem__(self, sample: int) -> dict[str, Any]:
         """Read one patch; only its own bytes are touched."""
-        turn, place = divmod(sample, len(self.cases))
-        order = generator(self.seed, "order", turn).permutation(len(self.cases))
-        stored = self.cases[order[place]]
+        stored = self.cases[self.order(sample)]
         random = generator(self.seed, "patch", sample)
         image, label = stored.image(), stored.label()
         window = (*(1,) * (3 - self.view.dimensions), *self.view.patch)
@@ -45,11 +53,18 @@ class PatchDataset(Dataset[dict[str, Any]]):
             patch, target = patch.reshape(-1, *window[1:]), target[:, 0]
         return {
             "image": torch.from_numpy(patch),
-            "label": torch.from_numpy(target.astype(np.int64)),
+            "label": class_indices(target),
             "case": stored.case.id,
             "site": stored.case.site,
             "sample": sample,
         }
+
+
+def class_indices(label: np.ndarray) -> torch.Tensor:
+    """A stored label uint8 as int64, what nobody decided on as the losses' IGNORE."""
+    indices = label.astype(np.int64)
+    indices[label == IGNORED] = IGNORE  # six times as fast as torch's masked_fill_
+    return torch.from_numpy(indices)
 
 
 def cut(
@@ -65,6 +80,7 @@ def cut(
     high = [min(s + w, n) for s, w, n in zip(start, window, shape, strict=True)]
     inside = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     target = [slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True)]
+    prefetch(array, low, high)
     if context:
         slices = np.clip(np.arange(start[0] - context, start[0] + context + 1), 0, shape[0] - 1)
         result = np.zeros((channels, len(slices), *window[1:]), array.dtype)

@@ -4,6 +4,7 @@ An entry's name is a hash of the files' bytes and of all parameters, so a stale 
 read; it is written beside and renamed, so a killed or a concurrent run never leaves half of one.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,14 +13,16 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from segshift.cohort import Case
-from segshift.cohort.checks import Volume, load_case
-from segshift.plan import Plan, resampled_shape
+from segshift.cohort.checks import IGNORED, Volume, load_case
+from segshift.cohort.images import image_files
+from segshift.data.content import content_hash
+from segshift.data.resample import resampled_image, resampled_label
+from segshift.plan import Plan, normalised, resampled_shape
 from segshift.progress import tracked
 from segshift.seeds import generator
 from segshift.shifts import Shift
@@ -58,9 +61,14 @@ class StoredCase:
 
 
 def store_cases(
-    cases: Sequence[Case], plan: Plan, shift: Shift, *, folder: Path, quiet: bool = False
+    cases: Sequence[Case],
+    plan: Plan,
+    shift: Shift,
+    *,
+    folder: Path,
+    quiet: bool = False,
 ) -> list[StoredCase]:
-    """Preprocess what is not yet stored, with a progress bar.
+    """Preprocess what is not yet stored, with a progress bar; what is stored is not read again.
 
     Raises InputError naming the case if one cannot be read or holds wrong values.
     """
@@ -71,44 +79,19 @@ def store_cases(
         return list(results if quiet else tracked(results, label, total=len(cases)))
 
 
-def resampled(image: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Linear resampling of (C, D, H, W) to a new (D, H, W); float32 in and out."""
-    if image.shape[1:] == tuple(shape):
-        return image
-    tensor = torch.from_numpy(np.ascontiguousarray(image))[None]
-    scaled: np.ndarray = functional.interpolate(tensor, tuple(shape), mode="trilinear")[0].numpy()
-    return scaled
-
-
-def resampled_label(label: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """Resample each structure's mask linearly and let the strongest win; ids never mix."""
-    if label.shape == tuple(shape):
-        return label
-    best = np.full(shape, -1.0, dtype=np.float32)
-    winner = np.zeros(shape, dtype=np.uint8)
-    for structure in np.unique(label):
-        share = resampled((label == structure)[None].astype(np.float32), shape)[0]
-        winner[share > best] = structure
-        best = np.maximum(best, share)
-    return winner
-
-
-def normalised(image: np.ndarray) -> np.ndarray:
-    """Zero mean and unit deviation per channel of (C, D, H, W): MR scales are arbitrary."""
-    mean = image.mean(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
-    deviation = image.std(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
-    return np.asarray((image - mean) / np.maximum(deviation, 1e-8), dtype=np.float32)
-
-
 def _mapped(path: Path) -> np.ndarray:
     array: np.ndarray = np.load(path, mmap_mode="r")
     return array
 
 
 def _stored(case: Case, plan: Plan, shift: Shift, folder: Path) -> StoredCase:
-    entry = StoredCase(case, folder / _key(case, plan, shift))
+    entry = StoredCase(case, folder / _key(case, plan, shift, folder))
     if not entry.folder.is_dir():
         _write(entry, _preprocessed(load_case(case), case, plan, shift))
+    else:
+        # For `cohort clean --older-than`. A store may also be somebody else's, to read only.
+        with contextlib.suppress(OSError):
+            os.utime(entry.folder / "meta.json")
     return entry
 
 
@@ -118,9 +101,18 @@ def _preprocessed(
     random = generator(SEED, "shift", shift.name, shift.severity, case.id)
     image = shift(volume.image, spacing_mm=volume.spacing_mm, random=random)
     shape = resampled_shape(volume.label.shape, volume.spacing_mm, plan.spacing_mm)
-    label = resampled_label(volume.label, shape)
+    finer = resampled_image(
+        image,
+        shape,
+        interpolation=plan.interpolation,
+        spacing_mm=volume.spacing_mm,
+        target_mm=plan.spacing_mm,
+    )
+    # Where a structure is not annotated, what was not drawn may be that one.
+    drawn = volume.label if all(case.annotated) else np.where(volume.label, volume.label, IGNORED)
+    label = resampled_label(drawn, shape)
     return {
-        "image": normalised(resampled(image, shape)),
+        "image": normalised(finer, plan.normalisation),
         "label": label,
         "reference": volume.label,
         "landmarks": _landmarks(label, generator(SEED, "landmarks", case.id)),
@@ -129,7 +121,7 @@ def _preprocessed(
 
 
 def _landmarks(label: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    found = np.flatnonzero(label)
+    found = np.flatnonzero((label > 0) & (label != IGNORED))
     order = random.permutation(len(found))
     places, structures = found[order], label.ravel()[found[order]]
     by_structure = np.argsort(structures, kind="stable")
@@ -141,8 +133,8 @@ def _landmarks(label: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
 
 def _write(entry: StoredCase, content: dict[str, np.ndarray | str]) -> None:
-    draft = entry.folder.with_name(f"{entry.folder.name}.{os.getpid()}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
+    # Not the process' number: two machines or containers that share a store may have the same.
+    draft = entry.folder.with_name(f"{entry.folder.name}.{uuid4().hex[:8]}.draft")
     draft.mkdir(parents=True)
     for name, value in content.items():
         if isinstance(value, str):
@@ -157,11 +149,15 @@ def _write(entry: StoredCase, content: dict[str, np.ndarray | str]) -> None:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _key(case: Case, plan: Plan, shift: Shift) -> str:
+def _key(case: Case, plan: Plan, shift: Shift, folder: Path) -> str:
     digest = hashlib.sha256()
     parameters = [LAYOUT, case.id, case.label_values, plan.spacing_mm]
+    parameters += [case.ignore_values, case.background_values, case.consensus]
+    parameters += [[file is not None for file in case.label_files]]
+    parameters += [plan.interpolation, [asdict(rule) for rule in plan.normalisation]]
     parameters += [shift.name, shift.severity, type(shift).__qualname__, asdict(shift)]
     digest.update(json.dumps(parameters).encode())
-    for path in (*case.images, *((case.label,) if case.label else ())):
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    for path in (*case.images, *case.label_paths):
+        for file in image_files(path):  # a DICOM series has many
+            digest.update(bytes.fromhex(content_hash(file, store=folder)))
     return digest.hexdigest()[:32]

@@ -82,10 +82,16 @@ class Regions:
         return (np.isin(reference, parts) for parts in self.parts)
 
     def scores(
-        self, prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, ...]
+        self,
+        prediction: np.ndarray,
+        reference: np.ndarray,
+        spacing_mm: tuple[float, ...],
+        *,
+        annotated: Sequence[bool],
     ) -> Iterator[Score]:
-        """Every metric of every region, each region as a boolean mask."""
-        return scored(self, self.metrics, prediction, reference, spacing_mm)
+        """Every metric of every region, as a boolean mask, whose structures are all annotated."""
+        known = [all(annotated[index - 1] for index in parts) for parts in self.parts]
+        return scored(self, self.metrics, prediction, reference, spacing_mm, annotated=known)
 
     def _masks(self, label: torch.Tensor) -> torch.Tensor:
         """int8 (B, regions, *S) of class indices (B, 1, *S); ignored stays ignored."""

@@ -47,7 +47,12 @@ class Semantic:
         return self.predicted(reference)
 
     def scores(
-        self, prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, ...]
+        self,
+        prediction: np.ndarray,
+        reference: np.ndarray,
+        spacing_mm: tuple[float, ...],
+        *,
+        annotated: Sequence[bool],
     ) -> Iterator[Score]:
-        """Every metric of every structure, each structure as a boolean mask."""
-        return scored(self, self.metrics, prediction, reference, spacing_mm)
+        """Every metric of every annotated structure, each structure as a boolean mask."""
+        return scored(self, self.metrics, prediction, reference, spacing_mm, annotated=annotated)

@@ -60,9 +60,14 @@ class Task(Protocol):
         ...
 
     def scores(
-        self, prediction: np.ndarray, reference: np.ndarray, spacing_mm: tuple[float, ...]
+        self,
+        prediction: np.ndarray,
+        reference: np.ndarray,
+        spacing_mm: tuple[float, ...],
+        *,
+        annotated: Sequence[bool],
     ) -> Iterator[Score]:
-        """Every metric of every structure of one case."""
+        """Every metric of every structure of one case whose structures are partly `annotated`."""
         ...
 
 
@@ -84,12 +89,14 @@ def scored(
     prediction: np.ndarray,
     reference: np.ndarray,
     spacing_mm: tuple[float, ...],
+    *,
+    annotated: Sequence[bool],
 ) -> Iterator[Score]:
-    """Every metric of every mask; ignored voxels are in none, whatever was predicted there."""
+    """Every metric of every annotated mask; ignored voxels are in none, whatever is predicted."""
     counted = reference != IGNORE
-    masks = task.predicted(prediction), task.referred(reference)
-    for structure, predicted, referred in zip(task.structures, *masks, strict=True):
-        for metric in metrics:
+    masks = task.predicted(prediction), task.referred(reference), annotated
+    for structure, predicted, referred, known in zip(task.structures, *masks, strict=True):
+        for metric in metrics if known else ():
             yield Score(structure, metric.name, metric(predicted & counted, referred, spacing_mm))
 
 

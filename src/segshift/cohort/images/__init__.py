@@ -1,0 +1,162 @@
+"""Image files to arrays in one convention: axes (channel, z, y, x), RAS orientation, mm.
+
+NIfTI, NRRD, MetaImage, PNG, JPEG, BMP, TIFF and folders of DICOM slices. A 2D image is a volume of
+one slice; formats that carry no voxel size get 1 mm. `save_label` goes the way back.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from segshift.cohort.images import itk, nifti, pictures, series
+from segshift.cohort.images.header import (
+    Geometry,
+    Header,
+    check_header,
+    from_ras,
+    geometry_of,
+    naming,
+    to_ras,
+)
+from segshift.errors import InputError
+
+__all__ = [
+    "SUFFIXES",
+    "Geometry",
+    "image_files",
+    "label_suffix",
+    "read_geometry",
+    "read_image",
+    "read_label",
+    "save_label",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """How the files of one kind are read, and the suffix of labels that go with them."""
+
+    read_header: Callable[[Path], Header]
+    read_voxels: Callable[[Path], np.ndarray]
+    label_suffix: str
+
+
+_NIFTI = _Format(nifti.read_header, nifti.read_voxels, ".nii.gz")
+_NRRD = _Format(itk.read_header, itk.read_voxels, ".nrrd")
+_META = _Format(itk.read_header, itk.read_voxels, ".mha")
+_PICTURE = _Format(pictures.read_header, pictures.read_voxels, ".png")  # labels are never lossy
+_TIFF = _Format(pictures.read_header, pictures.read_voxels, ".tif")
+_DICOM = _Format(series.read_header, series.read_voxels, ".nii.gz")
+
+_FORMATS = {
+    ".nii.gz": _NIFTI,
+    ".nii": _NIFTI,
+    ".nrrd": _NRRD,
+    ".nhdr": _NRRD,
+    ".mha": _META,
+    ".mhd": _META,
+    ".png": _PICTURE,
+    ".jpg": _PICTURE,
+    ".jpeg": _PICTURE,
+    ".bmp": _PICTURE,
+    ".tif": _TIFF,
+    ".tiff": _TIFF,
+    **dict.fromkeys(series.SUFFIXES, _DICOM),
+}
+_WRITERS = {
+    ".nii.gz": nifti.write_label,
+    ".nrrd": itk.write_label,
+    ".mha": itk.write_label,
+    ".png": pictures.write_label,
+    ".tif": pictures.write_label,
+}
+SUFFIXES = tuple(_FORMATS)
+
+
+def read_geometry(path: Path) -> Geometry:
+    """Read the header alone. Raises InputError for a missing, unreadable or unknown file."""
+    with naming(path):
+        return geometry_of(check_header(_format(path).read_header(path), path))
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read intensities as float32 (C, D, H, W). Raises InputError for a broken file."""
+    with naming(path):
+        return np.ascontiguousarray(_voxels(path), dtype=np.float32)
+
+
+def read_label(path: Path) -> np.ndarray:
+    """Read integer label values as int32 (D, H, W). Raises InputError if they are no integers."""
+    with naming(path):
+        values = _voxels(path)
+        if len(values) != 1:
+            raise InputError(f"{path}: a label needs one channel, this file has {len(values)}")
+        label = values[0].astype(np.int32)
+        odd = values[0][label != values[0]]
+        if len(odd):
+            raise InputError(f"{path}: label values must be whole numbers, found {odd[0]}")
+        return np.ascontiguousarray(label)
+
+
+def label_suffix(like: Path) -> str:
+    """The suffix of a label beside the image `like`: its format, or the lossless one nearest."""
+    return _format(like).label_suffix
+
+
+def save_label(path: Path, label: np.ndarray, *, like: Path) -> None:
+    """Write a label (D, H, W) in RAS as the file beside the image `like`: its axes and affine.
+
+    `path` ends in `label_suffix(like)`. The file appears whole or not at all.
+    """
+    suffix = label_suffix(like)
+    if not path.name.endswith(suffix):
+        raise InputError(f"{path}: a label for {like} should be named *{suffix}")
+    with naming(like):
+        header = check_header(_format(like).read_header(like), like)
+    shape = geometry_of(header).shape
+    if label.shape != shape:
+        raise InputError(
+            f"{path}: the label has shape {label.shape} (z, y, x), the image {like} has {shape}"
+        )
+    kind = np.min_scalar_type(int(label.max(initial=0)))
+    stored = np.int32 if int(label.min(initial=0)) < 0 or kind.itemsize > 2 else kind
+    voxels = np.ascontiguousarray(from_ras(label, header).astype(stored))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        _WRITERS[suffix](draft, voxels, header, like=like)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def image_files(path: Path) -> tuple[Path, ...]:
+    """The files an image consists of, for hashing its content: itself, or a series' slices."""
+    with naming(path):
+        if _format(path) is _DICOM:
+            return tuple(file for file, _ in series.slices_of(path))
+        return (path,)
+
+
+def _format(path: Path) -> _Format:
+    if path.is_dir():
+        return _DICOM
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file")
+    name = path.name.lower()
+    for suffix, form in _FORMATS.items():
+        if name.endswith(suffix):
+            return form
+    if series.is_slice(path):
+        return _DICOM
+    raise InputError(f"{path}: unknown format; known are {', '.join(SUFFIXES)}, DICOM folders")
+
+
+def _voxels(path: Path) -> np.ndarray:
+    """(C, D, H, W) in the file's own dtype (scaled where the header says so)."""
+    form = _format(path)
+    header = check_header(form.read_header(path), path)
+    return to_ras(form.read_voxels(path), header)

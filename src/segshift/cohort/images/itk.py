@@ -1,0 +1,144 @@
+"""NRRD and MetaImage (MHA, MHD) through SimpleITK, whose LPS millimetres become RAS.
+
+SimpleITK is imported in here only when such a file is read: it takes a third of a second.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segshift.cohort.images.header import DEFLATE_LIMIT, Header, check_claim
+from segshift.errors import InputError
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+LONGEST_HEADER = 1 << 20  # bytes; NRRD key/value pairs of segmentations take some ten thousand
+
+
+def read_header(path: Path) -> Header:
+    """The header alone; refuses one that declares more than the file can hold."""
+    reader = _reader(path)
+    size = [int(n) for n in reader.GetSize()]
+    kind = reader.GetPixelID()
+    import SimpleITK as sitk  # noqa: N813
+
+    name = sitk.GetPixelIDValueAsString(kind)
+    bits = re.search(r"(\d+)-bit", name)
+    if not bits or "complex" in name or len(size) not in (2, 3, 4):
+        raise InputError(
+            f"{path}: {len(size)}D with voxels of {name}; 2D, 3D and 3D+channel images of real "
+            "numbers are read"
+        )
+    components = int(reader.GetNumberOfComponents())
+    claimed = components * int(bits[1]) // 8
+    for extent in size:
+        claimed *= extent
+    held, expansion = _held(path)
+    check_claim(path, claimed_bytes=claimed, held_bytes=held, expansion=expansion)
+    if len(size) == 4 and components > 1:
+        raise InputError(f"{path}: a time series of vectors; save one volume a file")
+    i, j, k = (*size, 1)[:3]
+    affine = LPS_TO_RAS @ _lps_affine(reader, len(size))
+    return Header((i, j, k), size[3] if len(size) == 4 else components, affine)
+
+
+def read_voxels(path: Path) -> np.ndarray:
+    """(i, j, k, C) in the file's own dtype."""
+    import SimpleITK as sitk  # noqa: N813
+
+    header = read_header(path)
+    reader = _reader(path)
+    with _silence():
+        array = np.asarray(sitk.GetArrayFromImage(reader.Execute()))
+    i, j, k = header.shape
+    if int(reader.GetNumberOfComponents()) > 1:
+        return array.reshape(k, j, i, header.channels).transpose(2, 1, 0, 3)
+    return array.reshape(header.channels, k, j, i).transpose(3, 2, 1, 0)
+
+
+def write_label(path: Path, voxels: np.ndarray, header: Header, *, like: Path) -> None:
+    """Write (i, j, k), compressed, with the origin, spacing and direction of `like`."""
+    import SimpleITK as sitk  # noqa: N813
+
+    reader = _reader(like)
+    dimension = min(int(reader.GetDimension()), 3)
+    array = np.ascontiguousarray(voxels.transpose(2, 1, 0))
+    image = sitk.GetImageFromArray(array[0] if dimension == 2 else array)
+    whole = int(reader.GetDimension())
+    direction = np.reshape(reader.GetDirection(), (whole, whole))[:dimension, :dimension]
+    image.SetSpacing(list(reader.GetSpacing())[:dimension])
+    image.SetOrigin(list(reader.GetOrigin())[:dimension])
+    image.SetDirection([float(value) for value in direction.ravel()])
+    sitk.WriteImage(image, str(path), useCompression=True)
+
+
+def _reader(path: Path) -> Any:  # noqa: ANN401
+    """A reader whose header is read."""
+    import SimpleITK as sitk  # noqa: N813
+
+    reader = sitk.ImageFileReader()
+    nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
+    reader.SetImageIO("NrrdImageIO" if nrrd else "MetaImageIO")
+    reader.SetFileName(str(path))
+    _held(path)  # before ITK follows the header to another file
+    with _silence():
+        reader.ReadImageInformation()
+    return reader
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """No output on stderr, where MetaIO writes about damaged files past ITK's own switch."""
+    import SimpleITK as sitk  # noqa: N813
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _lps_affine(reader: Any, dimension: int) -> np.ndarray:  # noqa: ANN401
+    """(4, 4) from (i, j, k) to LPS mm; a missing third axis has 1 mm, a fourth is dropped."""
+    affine, n = np.eye(4), min(dimension, 3)
+    direction = np.reshape(reader.GetDirection(), (dimension, dimension))[:n, :n]
+    affine[:n, :n] = direction * np.asarray(reader.GetSpacing())[:n]
+    affine[:n, 3] = reader.GetOrigin()[:n]
+    return affine
+
+
+def _held(path: Path) -> tuple[int, float]:
+    """How many bytes of voxels are stored, and how many each of them may stand for."""
+    with path.open("rb") as file:
+        head = file.read(LONGEST_HEADER)
+    nrrd = head.startswith(b"NRRD")
+    end = re.search(rb"\r?\n\r?\n" if nrrd else rb"(?im)^ElementDataFile[^\n]*\n?", head)
+    text = head[: end.end() if end else len(head)].decode("latin-1")
+    fields = {
+        key.strip().lower(): value.strip()
+        for key, value in re.findall(r"(?m)^([\w ]+?)\s*[:=]\s*(.*?)\r?$", text)
+    }
+    data = fields.get("data file" if nrrd else "elementdatafile") or fields.get("datafile", "LOCAL")
+    held = path.stat().st_size - (end.end() if end else 0)
+    if data.upper() != "LOCAL":
+        file_of_data = (path.parent / data).resolve()
+        if not file_of_data.is_relative_to(path.parent.resolve()) or not file_of_data.is_file():
+            raise InputError(
+                f"{path}: its voxels should lie in {data!r}, which is no single file in the same "
+                "folder; put it there or convert to one file (.nrrd, .mha)"
+            )
+        held = file_of_data.stat().st_size
+    zipped = fields.get("compresseddata", "").lower() == "true"
+    encoding = fields.get("encoding", "raw").lower()
+    if zipped or encoding in ("gz", "gzip", "bz2", "bzip2"):
+        return held, DEFLATE_LIMIT
+    # As text, a number takes at least a digit and a space, and at most eight bytes as binary.
+    return held, 1 if encoding == "raw" else 4

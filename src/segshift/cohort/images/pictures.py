@@ -1,0 +1,137 @@
+"""PNG, JPEG and BMP through Pillow, TIFF through tifffile: pages are slices, 1 mm voxels.
+
+Colours are channels, transparency is none. The formats' own resolution fields are left alone:
+they hold screen dots per inch as often as micrometres.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageSequence
+
+from segshift.cohort.images.header import DEFLATE_LIMIT, Header, check_claim
+from segshift.errors import InputError
+
+# A constant image under LZW, whose longest code stands for 3838 bytes, shrinks a little further.
+TIFF_LIMIT = 1400
+TIFF = (".tif", ".tiff")
+
+# Its warnings about odd tags would land among the output; what is unreadable raises.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+
+
+def read_header(path: Path) -> Header:
+    """The header alone; refuses one that declares more than the file can hold."""
+    if path.suffix.lower() in TIFF:
+        slices, height, width, channels = _tiff_header(path)
+    else:
+        with Image.open(path) as picture:
+            pages = getattr(picture, "n_frames", 1)
+            if pages > 1:
+                raise InputError(f"{path}: {pages} pages in one file; give volumes as TIFF")
+            bands = picture.getbands()
+            slices, height, width = 1, picture.height, picture.width
+            channels = len(bands) - ("A" in bands)
+        check_claim(
+            path,
+            claimed_bytes=height * width * channels // 8,  # a bit per pixel is the least
+            held_bytes=path.stat().st_size,
+            expansion=DEFLATE_LIMIT,
+        )
+    return Header((width, height, slices), channels, np.eye(4))
+
+
+def read_voxels(path: Path) -> np.ndarray:
+    """(i, j, k, C) in the file's own dtype."""
+    header = read_header(path)
+    if path.suffix.lower() in TIFF:
+        array = _tiff_pixels(path)  # (z, y, x, c)
+    else:
+        with Image.open(path) as picture:
+            array = np.asarray(picture)[None]
+        array = array[..., None] if array.ndim == 3 else array
+    return array[..., : header.channels].transpose(2, 1, 0, 3)
+
+
+def write_label(path: Path, voxels: np.ndarray, header: Header, *, like: Path) -> None:
+    """Write (i, j, k), one page for each slice."""
+    pages = voxels.transpose(2, 1, 0)
+    if path.suffix.lower() in TIFF:
+        import tifffile
+
+        pages = pages[0] if len(pages) == 1 else pages
+        tifffile.imwrite(path, pages, photometric="minisblack", compression="zlib")
+        return
+    if len(pages) != 1 or voxels.dtype.itemsize > 2:
+        raise InputError(
+            f"{path}: PNG holds one slice of values up to 65535, this label has {len(pages)} "
+            f"slices of {voxels.dtype}; use TIFF images"
+        )
+    Image.fromarray(np.ascontiguousarray(pages[0])).save(path)
+
+
+def _tiff_header(path: Path) -> tuple[int, int, int, int]:
+    """Slices, height, width, channels."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        if len(file.series) != 1:
+            raise InputError(
+                f"{path}: {len(file.series)} images of different sizes in one TIFF; "
+                "save the one to use alone"
+            )
+        series, page = file.series[0], file.pages[0]
+        sizes = _sizes(path, series.axes, series.shape)
+        raw = int(page.compression) == 1
+        colours = 3 if int(page.photometric) in (2, 6) else sizes["C"]  # type: ignore[union-attr]
+        bits = int(page.bitspersample)  # type: ignore[union-attr]
+        claimed = int(np.prod([int(n) for n in series.shape], dtype=object)) * bits // 8
+    check_claim(
+        path,
+        claimed_bytes=claimed,
+        held_bytes=path.stat().st_size,
+        expansion=1 if raw else TIFF_LIMIT,
+    )
+    return sizes["Z"], sizes["Y"], sizes["X"], min(sizes["C"], colours)
+
+
+def _tiff_pixels(path: Path) -> np.ndarray:
+    """(z, y, x, c); Pillow decodes what tifffile would need imagecodecs for (LZW, JPEG)."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        axes, shape = series.axes, series.shape
+        try:
+            array = series.asarray()
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            with Image.open(path) as picture:
+                pages = [np.asarray(page) for page in ImageSequence.Iterator(picture)]
+            array = np.stack(pages).reshape(shape)
+    sizes = _sizes(path, axes, shape)
+    kept = [(_role(axis), n) for axis, n in zip(axes, shape, strict=True) if n > 1]
+    array = array.reshape([n for _, n in kept])
+    order = [role for role, _ in kept]
+    array = array.transpose([order.index(role) for role in "ZYXC" if role in order])
+    return array.reshape([sizes[role] for role in "ZYXC"])
+
+
+def _sizes(path: Path, axes: str, shape: tuple[int, ...]) -> dict[str, int]:
+    """Sizes of z, y, x and channels; tifffile calls undeclared pages I or Q, samples S."""
+    sizes = {role: 1 for role in "ZYXC"}
+    for axis, size in zip(axes, shape, strict=True):
+        role = _role(axis)
+        if size > 1 and sizes[role] > 1:
+            raise InputError(
+                f"{path}: TIFF axes {axes} of shape {shape} are more than slices and channels; "
+                "save one volume a file"
+            )
+        sizes[role] = max(sizes[role], int(size))
+    return sizes
+
+
+def _role(axis: str) -> str:
+    return axis if axis in "YX" else "C" if axis in "CS" else "Z"

@@ -1,0 +1,73 @@
+"""The columns of a BIDS image: its participant's line and its JSON sidecars.
+
+Sidecars are inherited as BIDS says: one higher up holds for all images below with its suffix and
+its entities, and the nearer one wins. BIDS keeps times in seconds, the manifest in ms.
+"""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from segshift.cohort.importers.imported import column
+from segshift.errors import InputError
+
+COLUMNS = {
+    "MagneticFieldStrength": "field_strength_t",
+    "Manufacturer": "vendor",
+    "ManufacturersModelName": "scanner",
+    "InstitutionName": "institution",
+}
+SECONDS = {"RepetitionTime": "tr_ms", "EchoTime": "te_ms", "InversionTime": "ti_ms"}
+
+
+def read_participants(top: Path) -> dict[str, dict[str, str]]:
+    """Participant id to the other columns of participants.tsv, `n/a` as nothing."""
+    path = top / "participants.tsv"
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = list(csv.DictReader(file, delimiter="\t"))
+        return {
+            line["participant_id"]: {
+                key: "" if value in (None, "n/a") else value
+                for key, value in line.items()
+                if key not in (None, "participant_id")
+            }
+            for line in lines
+        }
+    except (KeyError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{path} should be a table with tabs and a column participant_id ({error!r})"
+        ) from error
+
+
+def sidecar_tags(top: Path, image: Path, stem: str) -> dict[str, str]:
+    """Columns from all sidecars of an image whose name without suffix is `stem`."""
+    *entities, suffix = stem.split("_")
+    values: dict[str, Any] = {}
+    below = image.parent.relative_to(top).parts
+    for depth in range(len(below) + 1):
+        folder = top.joinpath(*below[:depth])
+        for path in sorted(folder.glob(f"*{suffix}.json"), key=lambda path: len(path.name)):
+            *theirs, last = path.name.removesuffix(".json").split("_")
+            if last == suffix and set(theirs) <= set(entities):
+                values.update(_content(path))
+    tags = {}
+    for key, value in values.items():
+        if key in SECONDS and isinstance(value, int | float):
+            tags[SECONDS[key]] = f"{1000 * value:g}"
+        elif isinstance(value, str | int | float) and not isinstance(value, bool):
+            tags[COLUMNS.get(key, column(key))] = " ".join(str(value).split())
+    return tags
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} is not readable JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} should hold names and values, as BIDS sidecars do")
+    return content

@@ -1,0 +1,68 @@
+"""What a plan holds: plain values, which go through JSON and a checkpoint and come back equal."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How a network looks at a volume: 2D (H, W), 2.5D (H, W) + context, 3D (D, H, W).
+
+    `context` is the number of neighbouring slices on either side that become channels.
+    """
+
+    patch: tuple[int, ...]
+    context: int = 0
+
+    @property
+    def dimensions(self) -> int:
+        """2 or 3."""
+        return len(self.patch)
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """How one channel is put on the network's scale: `scheme` is a key of normalisation.SCHEMES.
+
+    The numbers are those of `clip_global`, in the image's own units.
+    """
+
+    scheme: str
+    low: float | None = None
+    high: float | None = None
+    mean: float | None = None
+    sd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that is derived from the training cases; axes in the order (z, y, x)."""
+
+    channels: int
+    structures: tuple[str, ...]
+    spacing_mm: tuple[float, ...]
+    view: View
+    strides: tuple[tuple[int, ...], ...]
+    kernels: tuple[tuple[int, ...], ...]
+    batch: int
+    structure_frequency: tuple[float, ...]  # share of voxels, background first
+    normalisation: tuple[Normalisation, ...] = ()  # per channel; (), as in old plans: all zscore
+    interpolation: str = "linear"  # of images: or spline, cubic as nnU-Net does it
+
+    @property
+    def in_channels(self) -> int:
+        """Of the network: in 2.5D the neighbouring slices are channels too."""
+        return self.channels * (2 * self.view.context + 1)
+
+
+def plan_from_dict(values: Mapping[str, Any]) -> Plan:
+    """The plan that `dataclasses.asdict` wrote, also after a way through JSON."""
+    view = View(tuple(values["view"]["patch"]), values["view"]["context"])
+    rules = tuple(Normalisation(**rule) for rule in values.get("normalisation", ()))
+    others = values.keys() - {"view", "normalisation"}
+    return Plan(view=view, normalisation=rules, **{key: _frozen(values[key]) for key in others})
+
+
+def _frozen(value: Any) -> Any:  # noqa: ANN401
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value

@@ -1,0 +1,173 @@
+"""Training cases to a plan, by nnU-Net's published rules.
+
+Isensee et al., Nature Methods 18 (2021), and the rules that nnU-Net v2 documents. Only cases handed
+in are read, and only training cases may be handed in: a plan that saw the held-out site leaks it.
+It differs from nnU-Net in that the patch is bounded by a number of voxels unless `memory_gb` is
+given, and in that slices of a 2D view are always cut along z.
+"""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from segshift.cohort import Case
+from segshift.cohort.checks import IGNORED, check_headers, load_label
+from segshift.cohort.images import Geometry
+from segshift.errors import InputError
+from segshift.plan.content import Plan, View
+from segshift.plan.memory import batch_for, checked_memory_gb, fitting_memory
+from segshift.plan.normalisation import plan_normalisation
+from segshift.plan.pooling import ANISOTROPY, SMALLEST_EDGE, padded, topology
+from segshift.progress import tracked
+
+
+def make_plan(
+    cases: Sequence[Case],
+    *,
+    structures: Sequence[str],
+    dimensions: int,
+    context: int,
+    patch_voxels: int,
+    memory_gb: float | str | None = None,
+    batch: int | None = None,
+    patch: Sequence[int] | None = None,
+    spacing_mm: Sequence[float] | None = None,
+    normalisation: str | Sequence[str] | None = None,
+    interpolation: str = "linear",
+    channel_names: Sequence[str] = (),
+) -> Plan:
+    """Plan from the training cases' files; what is given overrides what is derived.
+
+    A derived patch has at most `patch_voxels`; a derived batch has as many patches as fit into
+    them, but at least 2. With `memory_gb` both follow the memory instead.
+    Raises InputError for 2D images under a 3D view and for a patch that the pooling cannot halve.
+    """
+    _check_view(dimensions, context)
+    headers = [check_headers(case) for case in cases]
+    channels = headers[0].channels
+    check_channels(cases, headers, channels)
+    target = tuple(spacing_mm) if spacing_mm else _target_spacing(headers)
+    if len(target) != 3 or min(target) <= 0:
+        raise InputError(f"plan.spacing_mm={list(target)}: three positive numbers (z, y, x)")
+    shape = np.median([resampled_shape(h.shape, h.spacing_mm, target) for h in headers], axis=0)
+    median = shape[3 - dimensions :]
+    if dimensions == 3 and median[0] < SMALLEST_EDGE:
+        raise InputError(
+            f"the training cases have a median of {median[0]:g} slices, too few for a 3D network; "
+            "take model=unet2d or model=unet25d"
+        )
+    spacing = np.array(target[3 - dimensions :])
+    memory = None if memory_gb is None else checked_memory_gb(memory_gb)
+    outputs = len(structures) + 1
+    if patch:
+        size = _checked_patch(np.array(patch), spacing)
+    elif memory:
+        size = fitting_memory(np.ceil(median), spacing, memory_gb=memory, outputs=outputs)
+    else:
+        size = fitting_voxels(np.ceil(median), spacing, patch_voxels)
+    if memory:
+        voxels = float(shape.prod() * len(cases))
+        derived = batch_for(size, spacing, memory_gb=memory, outputs=outputs, voxels=voxels)
+    else:
+        derived = max(2, patch_voxels // int(padded(size, spacing).prod()))
+    strides, kernels = topology(tuple(int(n) for n in size), tuple(spacing.tolist()))
+    return Plan(
+        channels=channels,
+        structures=tuple(structures),
+        spacing_mm=target,
+        view=View(tuple(padded(size, spacing).tolist()), context),
+        strides=strides,
+        kernels=kernels,
+        batch=batch or derived,
+        structure_frequency=_structure_frequency(cases, len(structures)),
+        normalisation=plan_normalisation(
+            cases, channels=channels, channel_names=channel_names, wanted=normalisation
+        ),
+        interpolation=interpolation,
+    )
+
+
+def resampled_shape(
+    shape: Sequence[int], spacing_mm: Sequence[float], target_mm: Sequence[float]
+) -> tuple[int, ...]:
+    """The shape in voxels after resampling from `spacing_mm` to `target_mm`."""
+    return tuple(
+        max(round(n * old / new), 1)
+        for n, old, new in zip(shape, spacing_mm, target_mm, strict=True)
+    )
+
+
+def check_channels(cases: Sequence[Case], headers: Sequence[Geometry], channels: int) -> None:
+    """Raises InputError naming the first case that has another number of channels."""
+    for case, header in zip(cases, headers, strict=True):
+        if header.channels != channels:
+            raise InputError(
+                f"case {case.id!r} has {header.channels} channel(s), the training cases have "
+                f"{channels}; all need the same"
+            )
+
+
+def _check_view(dimensions: int, context: int) -> None:
+    if dimensions not in (2, 3):
+        raise InputError(f"view.dimensions={dimensions}: a network sees 2 or 3 dimensions")
+    if context < 0 or (context and dimensions == 3):
+        raise InputError(f"view.context={context}: neighbouring slices belong to a 2D view only")
+
+
+def _target_spacing(headers: Sequence[Geometry]) -> tuple[float, ...]:
+    """The median; a far coarser axis takes its 10th percentile, so that fine cases keep detail."""
+    spacings = np.array([h.spacing_mm for h in headers])
+    target, shape = np.median(spacings, axis=0), np.median([h.shape for h in headers], axis=0)
+    worst = int(np.argmax(target))
+    others = [axis for axis in range(3) if axis != worst]
+    coarse = target[worst] > ANISOTROPY * target[others].max()
+    if coarse and shape[worst] * ANISOTROPY < shape[others].min():
+        finer = np.percentile(spacings[:, worst], 10)
+        target[worst] = max(finer, target[others].max())
+    return tuple(round(float(s), 6) for s in target)
+
+
+def fitting_voxels(size: np.ndarray, spacing_mm: np.ndarray, voxels: int) -> np.ndarray:
+    """Take from the longest edge until the patch, padded for pooling, has at most `voxels`."""
+    size = size.astype(int)
+    # Padding only adds, so the unpadded patch has to fit first: the longest edges give way.
+    edge = int(size.max())
+    while np.minimum(size, edge).prod() > voxels and edge > SMALLEST_EDGE:
+        edge -= max(edge // 50, 1)
+    size = np.minimum(size, edge + max(edge // 50, 1))
+    while padded(size, spacing_mm).prod() > voxels and size.max() > SMALLEST_EDGE:
+        size[np.argmax(size)] -= max(size.max() // 100, 1)
+    return size
+
+
+def _checked_patch(size: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+    if len(size) != len(spacing_mm) or min(size) < 1:
+        raise InputError(
+            f"plan.patch={size.tolist()}: the view needs {len(spacing_mm)} positive edges"
+        )
+    fitting = padded(size, spacing_mm)
+    if not np.array_equal(fitting, size):
+        raise InputError(
+            f"plan.patch={size.tolist()} cannot be halved as often as the network pools; the next "
+            f"fitting patch is {fitting.tolist()}"
+        )
+    return size
+
+
+def _structure_frequency(cases: Sequence[Case], structures: int) -> tuple[float, ...]:
+    """Shares of the voxels that somebody decided on, each among the cases that annotate it."""
+    counts, voxels = np.zeros((2, structures + 1), dtype=np.int64)
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
+        found = pool.map(_voxel_counts, cases)
+        for case, here in zip(cases, tracked(found, "labels", total=len(cases)), strict=True):
+            counts += here[: structures + 1]
+            voxels += np.array([True, *case.annotated]) * here[:IGNORED].sum()
+    shares = counts / np.maximum(voxels, 1)
+    total = shares.sum() if (voxels < voxels[0]).any() else 1.0
+    return tuple(float(share) for share in shares / total)
+
+
+def _voxel_counts(case: Case) -> np.ndarray:
+    return np.bincount(load_label(case).ravel(), minlength=IGNORED + 1)

@@ -1,0 +1,117 @@
+"""Patch and batch for a memory budget, by nnU-Net v2's rules, without running a network.
+
+Memory is estimated by the voxels of all feature maps of nnU-Net's plain U-Net (two convolutions per
+stage on either side). Its default planner, `ExperimentPlanner`, gives 8 GB to 560 million of them
+per 3D patch at batch 2, or 85 million per slice at batch 12; other budgets are in proportion.
+"""
+
+import math
+import subprocess
+
+import numpy as np
+
+from segshift.errors import InputError
+from segshift.plan.pooling import SMALLEST_EDGE, divisors, padded, topology
+
+DEVICE = "device"  # plan.memory_gb=device: the first GPU's memory
+REFERENCE_GB = 8.0
+REFERENCE_VOXELS = {2: 85_000_000, 3: 560_000_000}  # of the feature maps of one patch
+REFERENCE_BATCH = {2: 12, 3: 2}
+LARGEST = {2: 2048**2, 3: 256**3}  # voxels of the patch that the search starts from
+FILTERS = 32  # of the first stage; they double with each stage
+MOST_FILTERS = {2: 512, 3: 320}
+LEAST_BATCH = 2
+MOST_SEEN = 0.05  # share of all training voxels in one batch
+# What training keeps for its backward: the outputs of a convolution and of its activation.
+BYTES = 8  # per voxel of a feature map, in float32; half of it in bfloat16
+
+
+def feature_voxels(patch: np.ndarray, spacing_mm: np.ndarray, *, outputs: int) -> int:
+    """Voxels times channels of all convolutions' outputs for one patch, as nnU-Net counts them."""
+    size, total = [int(edge) for edge in patch], outputs * int(patch.prod())
+    strides, _ = topology(tuple(size), tuple(spacing_mm.tolist()))
+    for stage, stride in enumerate(strides):
+        size = [-(-edge // step) for edge, step in zip(size, stride, strict=True)]
+        filters = min(FILTERS * 2**stage, MOST_FILTERS[len(patch)])
+        # Two of the encoder; below the top also two of the decoder and the upsampling before them.
+        maps = 2 if stage == len(strides) - 1 else 5
+        total += maps * filters * math.prod(size)
+    return total
+
+
+def fitting_memory(
+    median: np.ndarray, spacing_mm: np.ndarray, *, memory_gb: float, outputs: int
+) -> np.ndarray:
+    """The patch (voxels) that fits at the reference batch.
+
+    It starts as a cube in mm inside the median shape; the axis that is longest relative to the
+    median shape gives way. Raises InputError if the smallest patch does not fit.
+    """
+    dimensions = len(median)
+    edges = 1 / spacing_mm
+    edges = np.round(edges * (LARGEST[dimensions] / edges.prod()) ** (1 / dimensions))
+    patch = padded(np.minimum(np.maximum(edges, SMALLEST_EDGE), median).astype(int), spacing_mm)
+    while feature_voxels(patch, spacing_mm, outputs=outputs) > _budget(dimensions, memory_gb):
+        smaller = _shrunk(patch, median, spacing_mm)
+        if smaller is None:
+            raise InputError(
+                f"plan.memory_gb={memory_gb:g}: not even a patch of {patch.tolist()} fits; give "
+                "more, or set plan.patch and plan.batch"
+            )
+        patch = smaller
+    return patch
+
+
+def batch_for(
+    patch: np.ndarray, spacing_mm: np.ndarray, *, memory_gb: float, outputs: int, voxels: float
+) -> int:
+    """Patches that fit; at least 2, and at most 5 % of the training cases' `voxels`."""
+    dimensions = len(patch)
+    room = _budget(dimensions, memory_gb) / feature_voxels(patch, spacing_mm, outputs=outputs)
+    fitting = round(room * REFERENCE_BATCH[dimensions])
+    return max(min(fitting, round(voxels * MOST_SEEN / int(patch.prod()))), LEAST_BATCH)
+
+
+def checked_memory_gb(wanted: object) -> float:
+    """The budget in GB, of the device if that is wanted.
+
+    Raises InputError for what is no positive number, and where no NVIDIA GPU tells its memory.
+    """
+    if wanted == DEVICE:
+        return device_memory_gb()
+    if isinstance(wanted, bool) or not isinstance(wanted, int | float) or not 0 < wanted < math.inf:
+        raise InputError(
+            f"plan.memory_gb={wanted}: a number of GB above 0, {DEVICE} (the first GPU's memory), "
+            "or null (plan.patch_voxels bounds the patch)"
+        )
+    return float(wanted)
+
+
+def device_memory_gb() -> float:
+    """Memory in GB (2^30 bytes) of the first NVIDIA GPU; torch is not needed to know it."""
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+        return float(told.stdout.split()[0]) / 1024
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
+        raise InputError(
+            f"plan.memory_gb={DEVICE}: nvidia-smi names no GPU here ({error}); give a number of GB"
+        ) from error
+
+
+def _budget(dimensions: int, memory_gb: float) -> float:
+    return REFERENCE_VOXELS[dimensions] * memory_gb / REFERENCE_GB
+
+
+def _shrunk(patch: np.ndarray, median: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray | None:
+    """One step smaller along the relatively longest axis that can be; None if none can."""
+    step = divisors(patch, spacing_mm)
+    for axis in np.argsort(-patch / median, kind="stable"):
+        smaller = patch.copy()
+        smaller[axis] -= step[axis]
+        if smaller[axis] < SMALLEST_EDGE:
+            continue
+        smaller = padded(smaller, spacing_mm)
+        if smaller.prod() < patch.prod():
+            return smaller
+    return None

@@ -1,0 +1,57 @@
+"""How often a network halves each axis of a patch, by nnU-Net's published rules.
+
+Isensee et al., Nature Methods 18 (2021), and nnU-Net v2's documentation.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+SMALLEST_EDGE = 4  # voxels; an axis is pooled while its edge stays at least this long
+ANISOTROPY = 3.0  # an axis this much coarser than the others keeps its fine detail
+
+
+def topology(
+    patch: tuple[int, ...], spacing_mm: tuple[float, ...]
+) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
+    """Strides and kernels per stage, the first stage at full resolution.
+
+    An axis is halved while its edge stays long enough and its voxels are less than twice as long
+    as the finest axis'; kernels grow from 1 to 3 once an axis is no longer that coarse.
+    """
+    size, spacing = np.array(patch), np.array(spacing_mm)
+    kernel = np.ones(len(size), dtype=int)
+    strides, kernels = [np.ones(len(size), dtype=int)], []
+    while True:
+        kernel = np.where(spacing / spacing.min() < 2, 3, kernel)
+        kernels.append(kernel)
+        long_enough = size >= 2 * SMALLEST_EDGE
+        if not long_enough.any():
+            break
+        pooled = long_enough & (spacing / spacing[long_enough].min() < 2)
+        if pooled.sum() == 1 and size[pooled][0] < 3 * SMALLEST_EDGE:
+            break
+        strides.append(np.where(pooled, 2, 1))
+        size = np.where(pooled, -(-size // 2), size)
+        spacing = np.where(pooled, spacing * 2, spacing)
+    # MONAI's DynUNet has no fewer than three stages; a tiny patch gets unpooled ones.
+    while len(strides) < 3:
+        strides.append(np.ones(len(size), dtype=int))
+        kernels.append(kernel)
+    return _tuples(strides), _tuples(kernels)
+
+
+def padded(size: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+    """The next size that the topology of `size` can halve."""
+    divisor = divisors(size, spacing_mm)
+    return np.asarray(-(-size // divisor) * divisor)
+
+
+def divisors(size: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+    """What each edge has to be a multiple of."""
+    strides, _ = topology(tuple(int(n) for n in size), tuple(spacing_mm.tolist()))
+    return np.asarray(np.prod(strides, axis=0))
+
+
+def _tuples(rows: Sequence[np.ndarray]) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(int(n) for n in row) for row in rows)
