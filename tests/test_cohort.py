@@ -84,7 +84,7 @@ class TestManifest:
             Case(
                 "007", "p", "x,y", (tmp_path / "i.png",), tmp_path / "l.png", (1, 255), {"TR": "5"}
             ),
-            Case("b", "q", "z", (Path("/far/i.png"),), None, (1, 255), {"TE": '7"'}),
+            Case("b", "q", "z", (Path("/far/i.png"),), None, (None, None), {"TE": '7"'}),
         ]
         write_manifest(tmp_path / "m.csv", cases, channels=["image"], structures=["u", "v"])
         read = read_manifest(tmp_path / "m.csv").cases

@@ -269,8 +269,9 @@ class TestCleaning:
         entries = stored(cases, tmp_path)
         size = entries[0].image().nbytes
         old, draft = entries[0].folder, tmp_path / f"{'0' * 32}.12ab34cd.draft"
-        for foreign in ("notes", "a" * 31):
+        for foreign in ("notes", "a" * 31, "b" * 32):  # an MD5 is a usual name of a folder too
             (tmp_path / foreign).mkdir()
+            (tmp_path / foreign / "slice.dcm").write_bytes(b"1")
         draft.mkdir()
         (draft / "image.npy").write_bytes(bytes(1000))
         os.utime(old / "meta.json", (time.time() - 10 * 86400,) * 2)
@@ -286,7 +287,7 @@ class TestCleaning:
         gone = clean(tmp_path)
         assert (gone.entries, gone.drafts) == (4, 1)
         assert sorted(p.name for p in tmp_path.iterdir() if p.name != "hashes") == sorted(
-            ["notes", "a" * 31]
+            ["notes", "a" * 31, "b" * 32]
         )
 
     def test_use_keeps_an_entry_young(self, cases, tmp_path):

@@ -2,9 +2,11 @@
 
 import gzip
 import itertools
+import os
 import shutil
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nibabel as nib
@@ -412,3 +414,19 @@ class TestBombs:
                 Image.fromarray(np.zeros(shape[1:], np.uint8)).save(like)
             save_label(tmp_path / name, np.zeros(shape, np.int32), like=like)
             assert not read_label(tmp_path / name).any()
+
+
+def test_reading_in_threads_leaves_stderr_as_it_was(tmp_path):
+    """MetaIO is silenced by turning stderr away, which all threads share."""
+    path = tmp_path / "i.mha"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 3, 4), np.int16)), str(path))
+    before = os.fstat(2)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(read_image, [path] * 200))
+    assert os.fstat(2) == before
+
+
+def test_voxels_in_a_file_of_their_own_are_part_of_an_image(tmp_path):
+    path = tmp_path / "i.mhd"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 3, 4), np.int16)), str(path))
+    assert image_files(path) == (path, tmp_path / "i.raw")

@@ -180,3 +180,47 @@ class TestRaters:
         for wrong in (0, "all", 1.5, True):
             with pytest.raises(InputError, match=r"data\.rater"):
                 read_manifest(path, rater=wrong)
+
+
+def test_an_empty_label_is_no_annotation_beside_a_file_of_its_own(tmp_path):
+    save_nifti(tmp_path / "cell.nii", (VALUES == 7).astype(np.uint8))
+    path = manifest(
+        tmp_path,
+        ["a,p,here,a.nii,al.nii,cell.nii", "b,q,here,b.nii,,cell.nii"],
+        columns="id,patient,site,image,label,label_cell",
+    )
+    rules = {"nucleus": 1, "cell": "nonzero", "background": [2, 3, 7, 9]}
+    cohort = read_manifest(path, structures=rules)
+    assert [case.annotated for case in cohort.cases] == [(True, True), (False, True)]
+    save_nifti(tmp_path / "cell.nii", np.array([[[0, 1, 128], [255, 0, 0]]], dtype=np.uint8))
+    alone = {"cell": {"here": "nonzero"}, "ignore": 128}
+    ignoring = read_manifest(path, structures=alone).cases[1]
+    assert load_label(ignoring).ravel().tolist() == [0, 1, IGNORED, 1, 0, 0]
+    strict = read_manifest(path, structures={"cell": 255}).cases[1]
+    with pytest.raises(InputError, match=r"cell\.nii holds the value\(s\) \[1, 128\]"):
+        load_label(strict)
+
+
+def test_sites_that_yaml_takes_for_numbers(tmp_path):
+    lines = ("a,p,1,a.nii,al.nii", "b,q,2,b.nii,bl.nii")
+    rules = {"cavity": {1: 3, 2: 7}, "background": [1, 2, 9]}
+    cohort = read_manifest(manifest(tmp_path, lines), structures=rules, sites=[1, 2])
+    assert [case.label_values for case in cohort.cases] == [(3,), (7,)]
+
+
+@pytest.mark.parametrize("labelled_first", [True, False])
+def test_labelled_and_unlabelled_lines_in_one_manifest(tmp_path, labelled_first):
+    lines = ["a,p,here,a.nii,,", "b,q,here,b.nii,bl.nii,liver=1"]
+    lines = lines[::-1] if labelled_first else lines
+    cohort = read_manifest(manifest(tmp_path, lines, "id,patient,site,image,label,structures"))
+    assert cohort.structures == ("liver",)
+    assert {case.id: case.annotated for case in cohort.cases} == {"a": (False,), "b": (True,)}
+    write_manifest(
+        tmp_path / "again.csv", cohort.cases, channels=["image"], structures=cohort.structures
+    )
+    assert read_manifest(tmp_path / "again.csv").cases == cohort.cases
+
+
+def test_staple_of_labels_with_ignored_voxels_ends():
+    label = np.array([0, 1, IGNORED, 2] * 10, dtype=np.uint8).reshape(1, 4, 10)
+    assert combined([label, label, label], "staple").tolist() == label.tolist()

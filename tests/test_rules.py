@@ -19,7 +19,7 @@ def test_lower_rooms_never_import_higher_ones():
 
 
 @pytest.mark.parametrize(
-    "room", ["cli", "audit", "build", "splits", "plan", "shifts", "cohort.checks", "audit"]
+    "room", ["cli", "audit", "build", "splits", "plan", "shifts", "cohort.checks"]
 )
 def test_these_rooms_start_without_torch(room):
     code = (

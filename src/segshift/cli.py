@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parsed = _parser().parse_args(arguments)
     try:
         parsed.run(parsed)
-    except InputError as error:
+    except (InputError, OSError) as error:  # a folder where a file is to be written, a full disk
         sys.exit(f"error: {error}")
 
 

@@ -76,9 +76,9 @@ def load_label(case: Case) -> np.ndarray:
         index = combined(drawn, case.consensus) if drawn else None
         for place, path in enumerate(case.label_files):
             if path:
-                mask = _is_among(read_label(path), numbers_of(case.label_values[place]))
-                index = np.zeros(mask.shape, dtype=np.uint8) if index is None else index
-                index[mask] = place + 1
+                alone = _alone(case, place, path)
+                index = np.zeros(alone.shape, dtype=np.uint8) if index is None else index
+                index = np.where(alone, alone, index)
     except InputError as error:
         raise InputError(f"case {case.id!r}: {error}") from error
     assert index is not None
@@ -109,9 +109,20 @@ def _drawn(case: Case, path: Path) -> np.ndarray:
     return np.array(table, dtype=np.uint8)[inverse].reshape(values.shape)
 
 
-def _is_among(label: np.ndarray, numbers: tuple[int, ...]) -> np.ndarray:
-    """Where a label has one of the numbers; () is any but 0."""
-    return np.isin(label, numbers) if numbers else np.asarray(label != 0)
+def _alone(case: Case, place: int, path: Path) -> np.ndarray:
+    """Class indices of a structure that has `path` to itself: its own, IGNORED, or 0."""
+    label, numbers = read_label(path), numbers_of(case.label_values[place])
+    if numbers:
+        known = {0, *numbers, *case.ignore_values, *case.background_values}
+        unknown = sorted(set(np.unique(label).tolist()) - known)
+        if unknown:
+            raise InputError(
+                f"the label {path} holds the value(s) {unknown[:10]}; known are {sorted(known)}"
+            )
+    inside = np.isin(label, numbers) if numbers else label != 0
+    inside &= ~np.isin(label, case.background_values)
+    index = np.where(inside, np.uint8(place + 1), np.uint8(0))
+    return np.where(np.isin(label, case.ignore_values), np.uint8(IGNORED), index)
 
 
 def load_case(case: Case) -> Volume:

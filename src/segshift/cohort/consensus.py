@@ -35,9 +35,15 @@ def _majority(labels: Sequence[np.ndarray]) -> np.ndarray:
 def _staple(labels: Sequence[np.ndarray], majority: np.ndarray) -> np.ndarray:
     import SimpleITK  # takes a second to import, and few need it
 
-    undecided = 254
-    images = [SimpleITK.GetImageFromArray(label) for label in labels]
+    # Numbered from 0: the filter's tables grow with the square of the largest, and 255 hangs it.
+    known = np.unique(np.concatenate([np.unique(label) for label in labels]))
+    undecided = len(known)
+    images = [
+        SimpleITK.GetImageFromArray(np.searchsorted(known, label).astype(np.uint16))
+        for label in labels
+    ]
     staple = SimpleITK.MultiLabelSTAPLEImageFilter()
     staple.SetLabelForUndecidedPixels(undecided)
     result = SimpleITK.GetArrayFromImage(staple.Execute(images))
-    return np.where(result == undecided, majority, result).astype(np.uint8)
+    winner = known[np.minimum(result, undecided - 1)]
+    return np.where(result == undecided, majority, winner).astype(np.uint8)

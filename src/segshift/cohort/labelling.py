@@ -55,6 +55,8 @@ def label_map(
                 f"{sorted(sites)}"
             )
     values = {str(name): _values(where, str(name), rule, site) for name, rule in rules.items()}
+    if any(values.get(name) == () for name in (IGNORE, BACKGROUND)):
+        raise InputError(f"{where}: `ignore` and `background` take numbers, not nonzero")
     special = {name: numbers_of(values.pop(name, None)) for name in (IGNORE, BACKGROUND)}
     wrong = [n for n in values if not re.fullmatch(r"[^\W_][\w.-]*", n) or n == "mean"]
     if wrong or not values:
@@ -108,7 +110,7 @@ def written_rules(
 
 def _values(where: str, name: str, rule: Any, site: str) -> Values:  # noqa: ANN401
     if isinstance(rule, Mapping):
-        rule = rule.get(site)
+        rule = {str(key): value for key, value in rule.items()}.get(site)
         if isinstance(rule, Mapping):
             raise InputError(f"{where}: {name!r} has a mapping within that of its sites")
     if rule is None:

@@ -10,6 +10,7 @@ import csv
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def read_manifest(
     path = Path(path)
     columns, lines = _table(path)
     known = sorted({line.get("site") or "" for line in lines})
+    sites = [str(site) for site in sites] if isinstance(sites, list | tuple) else sites
     chosen = sites is None or (
         not isinstance(sites, str) and len(sites) > 0 and set(sites) <= set(known)
     )
@@ -48,10 +50,11 @@ def read_manifest(
     kept = [(n, x) for n, x in enumerate(lines, start=2) if sites is None or x["site"] in sites]
     reader = _Reader(path, columns, structures, rater, known)
     cases = [reader.case(f"{path}, line {number}", number, line) for number, line in kept]
-    for structure, drawn in zip(
-        reader.structures, zip(*(case.annotated for case in cases), strict=True), strict=True
-    ):
-        if not any(drawn):
+    unknown = (None,) * len(reader.structures)  # of images alone
+    cases = [case if case.label_values else replace(case, label_values=unknown) for case in cases]
+    labelled = [case for case in cases if case.label_paths]
+    for place, structure in enumerate(reader.structures if labelled else ()):
+        if not any(case.annotated[place] for case in labelled):
             raise InputError(
                 f"{path}: structure {structure!r} is annotated in not one of the {len(cases)} "
                 "cases; take it out of data.structures, or give it a value at one site"
@@ -100,7 +103,7 @@ class _Reader:
         meaning = self._map(where, line)
         names = tuple(meaning.structures)
         self.structures = self.structures or names
-        if set(names) != set(self.structures):
+        if names and set(names) != set(self.structures):
             raise InputError(
                 f"{where}: case {line['id']!r} has the structures {sorted(names)}, the cases "
                 f"before it {sorted(self.structures)}; all cases of a cohort need the same, with "
@@ -116,8 +119,8 @@ class _Reader:
             images=tuple(self.folder / line[column] for column in self.images),
             label=self.folder / first if first else None,
             label_values=tuple(
-                meaning.structures[name] if name not in self.own or name in own else None
-                for name in self.structures
+                meaning.structures[name] if (name in own if name in self.own else first) else None
+                for name in names and self.structures
             ),
             tags={key: value for key, value in line.items() if key not in self.private},
             label_files=tuple(
@@ -209,6 +212,8 @@ def write_manifest(
     tags = sorted({tag for case in cases for tag in case.tags})
     columns = [*REQUIRED[:3], *images, "label", *raters, *(f"label_{name}" for name in own)]
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name the CSV file to write")
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     with draft.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(

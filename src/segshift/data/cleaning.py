@@ -1,9 +1,10 @@
 """The store's size, and how it becomes smaller. Needs no torch.
 
-Only what has the name of an entry, a draft or a hash record is touched: a wrong folder loses
-nothing.
+Only what has the name and the files of an entry, a draft or a hash record is touched: a wrong
+folder loses nothing.
 """
 
+import contextlib
 import re
 import shutil
 import time
@@ -16,6 +17,8 @@ from segshift.errors import InputError
 
 ENTRY = re.compile(r"[0-9a-f]{32}")
 DRAFT = re.compile(r"[0-9a-f]{32}\.[0-9a-f]{1,8}\.draft")  # a process number in older stores
+RECORD = re.compile(r"[0-9a-f]{32}(\.json|\.[0-9a-f]{8}\.draft)")
+CONTENT = {"image.npy", "label.npy", "reference.npy", "landmarks.npy", "meta.json"}
 LIVE_HOURS = 1.0  # a younger draft may be another run's, at work on it
 
 
@@ -50,6 +53,8 @@ def clean(folder: Path, *, older_than_days: float = 0, dry_run: bool = False) ->
     """
     if not folder.is_dir():
         raise InputError(f"there is no store at {folder}")
+    if not older_than_days >= 0:
+        raise InputError(f"--older-than {older_than_days}: a number of days from 0 upwards")
     now = time.time()
     doomed = [
         part
@@ -69,8 +74,14 @@ def _parts(folder: Path) -> Iterator[Path]:
     if folder.is_dir():
         for part in sorted(folder.iterdir()):
             named = ENTRY.fullmatch(part.name) or DRAFT.fullmatch(part.name)
-            if named and part.is_dir() and not part.is_symlink():
+            if named and part.is_dir() and not part.is_symlink() and _is_ours(part):
                 yield part
+
+
+def _is_ours(part: Path) -> bool:
+    """Whether a folder holds nothing but what the store writes; an entry has all of it."""
+    names = {path.name for path in part.iterdir()}
+    return names == CONTENT if ENTRY.fullmatch(part.name) else names <= CONTENT
 
 
 def _last_used(part: Path) -> float:
@@ -111,5 +122,6 @@ def _remove(part: Path) -> None:
 
 def _forget(hashes: Path, before: float) -> None:
     for record in hashes.glob("*"):
-        if record.suffix in (".json", ".draft") and record.stat().st_mtime <= before:
-            record.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another run was faster
+            if RECORD.fullmatch(record.name) and record.stat().st_mtime <= before:
+                record.unlink(missing_ok=True)

@@ -58,7 +58,8 @@ def plan_normalisation(
 
 
 def _checked(wanted: str | Sequence[str], channels: int) -> tuple[str, ...]:
-    schemes = (wanted,) * channels if isinstance(wanted, str) else tuple(map(str, wanted))
+    several = wanted if isinstance(wanted, list | tuple) else [wanted] * channels
+    schemes = tuple(map(str, several))
     if len(schemes) != channels or not set(schemes) <= set(SCHEMES):
         raise InputError(
             f"plan.normalisation={wanted}: one of {', '.join(SCHEMES)}, or a list of one for each "

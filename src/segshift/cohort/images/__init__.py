@@ -138,6 +138,8 @@ def image_files(path: Path) -> tuple[Path, ...]:
     with naming(path):
         if _format(path) is _DICOM:
             return tuple(file for file, _ in series.slices_of(path))
+        if path.suffix.lower() in (".nrrd", ".nhdr", ".mha", ".mhd"):
+            return itk.files_of(path)
         return (path,)
 
 

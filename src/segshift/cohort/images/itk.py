@@ -5,6 +5,7 @@ SimpleITK is imported in here only when such a file is read: it takes a third of
 
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from segshift.cohort.images.header import DEFLATE_LIMIT, Header, check_claim
 from segshift.errors import InputError
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_LOCK = threading.Lock()
+_KEPT: list[int] = []  # the real stderr, then one entry for each thread that wants silence
 LONGEST_HEADER = 1 << 20  # bytes; NRRD key/value pairs of segmentations take some ten thousand
 
 
@@ -37,7 +40,7 @@ def read_header(path: Path) -> Header:
     claimed = components * int(bits[1]) // 8
     for extent in size:
         claimed *= extent
-    held, expansion = _held(path)
+    held, expansion, _ = _held(path)
     check_claim(path, claimed_bytes=claimed, held_bytes=held, expansion=expansion)
     if len(size) == 4 and components > 1:
         raise InputError(f"{path}: a time series of vectors; save one volume a file")
@@ -96,14 +99,22 @@ def _silence() -> Iterator[None]:
     import SimpleITK as sitk  # noqa: N813
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    with _LOCK:  # the first thread in redirects, the last one out restores
+        if not _KEPT:
+            _KEPT.append(os.dup(2))
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
+        _KEPT.append(-1)
     try:
-        os.dup2(nowhere, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        with _LOCK:
+            _KEPT.pop()
+            if len(_KEPT) == 1:
+                kept = _KEPT.pop()
+                os.dup2(kept, 2)
+                os.close(kept)
 
 
 def _lps_affine(reader: Any, dimension: int) -> np.ndarray:  # noqa: ANN401
@@ -115,8 +126,14 @@ def _lps_affine(reader: Any, dimension: int) -> np.ndarray:  # noqa: ANN401
     return affine
 
 
-def _held(path: Path) -> tuple[int, float]:
-    """How many bytes of voxels are stored, and how many each of them may stand for."""
+def files_of(path: Path) -> tuple[Path, ...]:
+    """The header's file, and that of the voxels where they lie in one of their own."""
+    _, _, data = _held(path)
+    return (path,) if data is None else (path, data)
+
+
+def _held(path: Path) -> tuple[int, float, Path | None]:
+    """How many bytes of voxels are stored, how many each may stand for, and a file of their own."""
     with path.open("rb") as file:
         head = file.read(LONGEST_HEADER)
     nrrd = head.startswith(b"NRRD")
@@ -128,6 +145,7 @@ def _held(path: Path) -> tuple[int, float]:
     }
     data = fields.get("data file" if nrrd else "elementdatafile") or fields.get("datafile", "LOCAL")
     held = path.stat().st_size - (end.end() if end else 0)
+    file_of_data = None
     if data.upper() != "LOCAL":
         file_of_data = (path.parent / data).resolve()
         if not file_of_data.is_relative_to(path.parent.resolve()) or not file_of_data.is_file():
@@ -139,6 +157,6 @@ def _held(path: Path) -> tuple[int, float]:
     zipped = fields.get("compresseddata", "").lower() == "true"
     encoding = fields.get("encoding", "raw").lower()
     if zipped or encoding in ("gz", "gzip", "bz2", "bzip2"):
-        return held, DEFLATE_LIMIT
+        return held, DEFLATE_LIMIT, file_of_data
     # As text, a number takes at least a digit and a space, and at most eight bytes as binary.
-    return held, 1 if encoding == "raw" else 4
+    return held, 1 if encoding == "raw" else 4, file_of_data
