@@ -12,7 +12,7 @@ from segshift.results import read_rows
 
 PAGE = (ROOT / "docs" / "data.md").read_text()
 SECTION = PAGE.split("## Public sets")[1].split("```")[1]
-TRAINED = {"hippocampus.csv": {"Anterior", "Posterior"}, "axons.csv": {"axon", "myelin"},
+TRAINED = {"hippocampus.csv": {"anterior", "posterior"}, "axons.csv": {"axon", "myelin"},
            "nuclei": {"nucleus"}}  # fmt: skip
 
 
