@@ -2,17 +2,26 @@
 
 `python bench/manifest.py [cases]` writes a manifest to a temporary folder and prints the seconds
 and the peak memory of `read_manifest` and of the checks of `segshift cohort check` that need no
-pixels. The bounds are 3 s and 300 MB.
+pixels, then again with every tenth line broken, then of the search for near copies among as many
+random hashes. The bounds of the first are 3 s and 300 MB.
 """
 
 import resource
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from segshift.audit.duplicates import check_duplicates
 from segshift.audit.listing import check_listing
+from segshift.audit.measure import Facts
 from segshift.cohort import Case, read_manifest, write_manifest
+from segshift.cohort.manifest import read_sound_lines
+
+HASH_BITS = 8 * 16 * 16  # of a volume
 
 
 def main() -> None:
@@ -41,11 +50,46 @@ def main() -> None:
             cohort.cases, folder=manifest.parent, min_patients=3, allow_outside=False
         )
         checked = time.perf_counter()
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        peak_mb = _peak_mb()
+        lines = manifest.read_text().splitlines()
+        lines[1::10] = [line.replace("liver=1", "liver") for line in lines[1::10]]
+        manifest.write_text("\n".join(lines))
+        again = time.perf_counter()
+        _, broken = read_sound_lines(manifest)
+        sound = time.perf_counter()
     print(f"cases    {len(cohort.cases)}, findings {len(found)}")
     print(f"read     {read - start:.2f} s")
     print(f"checks   {checked - read:.2f} s")
     print(f"together {checked - start:.2f} s, peak memory {peak_mb:.0f} MB")
+    print(f"broken   {len(broken)} lines told in {sound - again:.2f} s")
+    facts = _facts(cohort.cases)
+    start = time.perf_counter()
+    near = check_duplicates(facts)
+    seconds = time.perf_counter() - start
+    print(f"copies   {len(near)} in {seconds:.1f} s, peak memory {_peak_mb():.0f} MB")
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _facts(cases: Sequence[Case]) -> list[Facts]:
+    """What is kept of each case, with a hash of random bits."""
+    random = np.random.default_rng(0)
+    return [
+        Facts(
+            case=case,
+            shape=(1, 1, 1),
+            spacing_mm=(1.0, 1.0, 1.0),
+            quantiles=(),
+            image_hash=number.to_bytes(4),
+            label_hash=b"",
+            appearance=random.random(HASH_BITS) < 0.5,
+            outside_share=np.nan,
+            poses=None,
+        )
+        for number, case in enumerate(cases)
+    ]
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from segshift.data.store import StoredCase
 from segshift.plan import View
 
 READS = 40  # patches per round and reader
-MEMORY_EDGE, MEMORY_READS = 48, 4000
+MEMORY_EDGE = 48
 Reader = Callable[[int], object]
 
 
@@ -116,14 +116,14 @@ def rate(read: Reader, first: int, reads: int, before: Callable[[], None] | None
 
 
 def memory_mb(
-    cases: list[StoredCase], result: "multiprocessing.Queue[tuple[float, float]]"
+    cases: list[StoredCase], reads: int, result: "multiprocessing.Queue[tuple[float, float]]"
 ) -> None:
     """Put this process' largest resident size before and after it reads from the cases."""
     torch.set_num_threads(1)
     read = ours(cases, MEMORY_EDGE)
     read(0)
     before = _peak_mb()
-    for sample in range(MEMORY_READS):
+    for sample in range(reads):
         read(sample)
     result.put((before, _peak_mb()))
 
@@ -141,6 +141,7 @@ def main() -> None:
     parser.add_argument("--volumes", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cases", type=int, nargs="*", default=[50, 500])
+    parser.add_argument("--reads", type=int, default=4000)  # of those cases
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:
@@ -166,14 +167,14 @@ def main() -> None:
             size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e9
             warm, cold = (statistics.median(values) for values in rates[name])
             print(f"| {name} | {size:.2f} | {warm:.1f} | {cold:.1f} |")
-    print(f"\n| cases of {MEMORY_EDGE}^3 | resident, MB | after {MEMORY_READS} patches |")
+    print(f"\n| cases of {MEMORY_EDGE}^3 | resident, MB | after {options.reads} patches |")
     print("|---|---|---|")
     context = multiprocessing.get_context("spawn")
     for number in options.cases:
         with tempfile.TemporaryDirectory() as place:
             cases = [stored(Path(place), MEMORY_EDGE, n) for n in range(number)]
             queue: multiprocessing.Queue[tuple[float, float]] = context.Queue()
-            process = context.Process(target=memory_mb, args=(cases, queue))
+            process = context.Process(target=memory_mb, args=(cases, options.reads, queue))
             process.start()
             before, after = queue.get()
             process.join()

@@ -1,21 +1,50 @@
 """The benchmarks run; what they measure is not tested."""
 
 import os
+import re
 import subprocess
 import sys
 
 from conftest import ROOT
 
 
-def test_losses_are_measured_and_the_boundary_is_scipys():
+def printed(name: str, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, ROOT / "bench" / "losses.py", "focal", "--size=24", "--repeats=1"],
+        [sys.executable, ROOT / "bench" / name, *arguments],
         capture_output=True, encoding="utf-8", check=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("|")]
-    (loss,) = [row for row in rows if row[0].strip() == "`focal`"]
+    return done.stdout
+
+
+def table(text: str) -> list[list[str]]:
+    """The cells of Markdown tables, spaces around them taken off."""
+    lines = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line] for line in lines]
+
+
+def test_losses_are_measured_and_the_boundary_is_scipys():
+    rows = table(printed("losses.py", "focal", "--size=24", "--repeats=1"))
+    (loss,) = [row for row in rows if row[0] == "`focal`"]
     assert all(float(cell) > 0 for cell in loss[1:])
     distance_mm, value = (float(cell.split()[0]) for cell in rows[-1][3:])
     assert distance_mm < 1e-4
     assert value < 1e-4
+
+
+def test_the_store_is_read_warm_and_cold_and_its_memory_is_measured():
+    small = ("--edge=32", "--volumes=2", "--rounds=1", "--cases", "2", "3", "--reads=20")
+    rows = table(printed("store.py", *small))
+    (rates,) = [row for row in rows if row[0] == "segshift"]
+    assert all(float(cell) > 0 for cell in rates[2:])
+    memory = [[float(cell) for cell in row] for row in rows if row[0] in ("2", "3")]
+    assert len(memory) == 2
+    assert all(0 < before <= after for _, before, after in memory)
+
+
+def test_a_manifest_is_read_and_checked():
+    text = printed("manifest.py", "50")
+    assert "cases    50" in text
+    seconds, peak_mb = re.findall(r"together ([\d.]+) s, peak memory (\d+) MB", text)[0]
+    assert float(seconds) >= 0
+    assert int(peak_mb) > 0

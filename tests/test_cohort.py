@@ -6,15 +6,19 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from conftest import REAL_DATA, make_case, save_nifti
 from PIL import Image
+from test_images import save_series
 
 from segshift.cohort import Case, read_manifest, write_manifest
 from segshift.cohort.checks import check_headers, load_case, load_label
 from segshift.cohort.images import read_geometry, read_image, read_label
 from segshift.cohort.importers import import_msd
+from segshift.cohort.manifest import read_sound_lines
 from segshift.errors import InputError
 
 
@@ -98,6 +102,8 @@ class TestManifest:
         [
             (["id,patient,label", "a,p,l"], r"lacks the column\(s\) \['site', 'image'\]"),
             ([HEADER], "no cases"),
+            (["id,patient,site,site,image,label", "a,p,s,t,i,l"], r"column\(s\) \['site'\] more"),
+            ([HEADER, LINE.replace("kidney=4", "liver=4")], "names 'liver' twice"),
             ([HEADER, LINE, LINE], "line 3: id 'a' was used before, on line 2"),
             ([HEADER, LINE + ",more"], "number of values"),
             ([HEADER, "a,p1"], "number of values"),
@@ -123,6 +129,31 @@ class TestManifest:
         with pytest.raises(InputError, match=message):
             read_manifest(write_csv(tmp_path / "m.csv", *lines))
 
+    def test_many_faults_are_counted_and_the_first_are_named(self, tmp_path):
+        broken = [f"{i},p,dijon," for i in range(5)]
+        path = write_csv(tmp_path / "m.csv", HEADER, LINE, *broken)
+        with pytest.raises(InputError, match=r"and 2 more broken line\(s\); `segshift") as raised:
+            read_manifest(path)
+        told = [n for n in range(2, 8) if f"line {n}:" in str(raised.value)]
+        assert told == [3, 4, 5]
+
+    def test_a_typo_on_the_first_line_is_that_lines_fault(self, tmp_path):
+        typo = LINE.replace("a,p1", "z,p0").replace("kidney", "kidny")
+        path = write_csv(tmp_path / "m.csv", HEADER, typo, LINE, LINE.replace("a,p1", "b,p2"))
+        cohort, (line,) = read_sound_lines(path)
+        assert (line.number, line.case, line.site) == (2, "z", "dijon")
+        assert cohort.structures == ("liver", "kidney")
+        assert [case.id for case in cohort.cases] == ["a", "b"]
+
+    def test_lines_are_numbered_as_in_an_editor(self, tmp_path):
+        path = write_csv(tmp_path / "m.csv", HEADER, "", LINE, "", LINE.replace("dijon", " "))
+        with pytest.raises(InputError, match="line 5: column 'site' is empty"):
+            read_manifest(path)
+
+    def test_nameless_columns_of_a_spreadsheet_do_no_harm(self, tmp_path):
+        path = write_csv(tmp_path / "m.csv", HEADER + ",,", LINE + ",,")
+        assert read_manifest(path).cases[0].id == "a"
+
     def test_missing_file_and_no_text(self, tmp_path):
         with pytest.raises(InputError, match="no manifest at"):
             read_manifest(tmp_path / "m.csv")
@@ -144,6 +175,31 @@ class TestImages:
         np.testing.assert_array_equal(np.diag(geometry.affine)[:3], (2, 3, 5))
         np.testing.assert_array_equal(read_label(path), array)
         np.testing.assert_array_equal(read_image(path)[0], array)
+
+    @pytest.mark.parametrize("size_mm", [1e-6, 0.0005, 1.0, 1e4])
+    def test_voxels_of_any_size_are_read_but_none_without_volume(self, tmp_path, size_mm):
+        affine = np.diag([size_mm, size_mm, size_mm, 1])
+        path = save_nifti(tmp_path / "i.nii", np.ones((2, 3, 4), np.uint8), affine)
+        np.testing.assert_allclose(read_geometry(path).spacing_mm, size_mm, rtol=1e-6)
+        affine[:3, 2] = affine[:3, 1]
+        path = tmp_path / "flat.nii"
+        image = nib.Nifti1Image(np.ones((2, 3, 4), np.uint8), np.eye(4))
+        image.set_qform(None, 0)
+        for axis, name in enumerate("xyz"):
+            image.header[f"srow_{name}"] = affine[axis]
+        image.header["sform_code"] = 1
+        path.write_bytes(image.header.binaryblock + bytes(4) + bytes(24))
+        with pytest.raises(InputError, match="affine matrix is not usable"):
+            read_geometry(path)
+
+    def test_a_deflated_series_that_packs_well_is_read(self, tmp_path):
+        folder = save_series(tmp_path / "s", np.zeros((64, 64, 3), np.int16), np.eye(4))
+        for file in folder.iterdir():
+            one = pydicom.dcmread(file)
+            one.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+            one.save_as(file)
+            assert file.stat().st_size < 64 * 64
+        np.testing.assert_array_equal(read_image(folder), np.zeros((1, 3, 64, 64)))
 
     def test_four_dimensions_are_channels(self, tmp_path):
         array = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)

@@ -7,6 +7,7 @@ import shutil
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -20,9 +21,12 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
+from segshift.cohort import Case
+from segshift.cohort.checks import check_headers, load_case
 from segshift.cohort.images import (
     image_files,
     label_suffix,
+    pictures,
     read_geometry,
     read_image,
     read_label,
@@ -424,6 +428,100 @@ def test_reading_in_threads_leaves_stderr_as_it_was(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(read_image, [path] * 200))
     assert os.fstat(2) == before
+
+
+MICRON = {"unit": "um", "axes": "ZYX", "spacing": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"imagej": True, "metadata": MICRON}, (2e-3, 2.5e-4, 5e-4)),
+        ({"imagej": True, "metadata": MICRON | {"unit": "\\u00B5m"}}, (2e-3, 2.5e-4, 5e-4)),
+        ({"imagej": True, "metadata": MICRON | {"unit": "inch"}}, None),  # a printer's
+        ({"imagej": True, "metadata": {"unit": "um", "axes": "ZYX"}}, None),  # of a stack, no z
+        ({"resolutionunit": "CENTIMETER", "photometric": "minisblack"}, None),
+    ],
+)
+def test_a_tiff_of_imagej_has_a_voxel_size_and_a_printers_has_none(tmp_path, options, expected):
+    path = tmp_path / "i.tif"
+    tifffile.imwrite(path, numbers().astype(np.uint16), resolution=(2, 4), **options)
+    found = pictures.declared_spacing_mm(path)
+    assert found == (expected if expected is None else pytest.approx(expected))
+    assert read_geometry(path).spacing_mm == (1, 1, 1)  # of the file, as of its label
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({"X": 0.5, "Y": 250, "YUnit": "nm"}, (5e-4, 2.5e-4, 5e-4)),
+        ({"X": 0.5, "Y": 0.25, "Z": 3.0}, (3e-3, 2.5e-4, 5e-4)),
+        ({"X": 0.5, "Y": 0.25, "YUnit": "pixel"}, None),
+        ({"X": 0.5, "Y": 0.0}, None),
+        ({}, None),
+    ],
+)
+def test_an_ome_tiff_has_the_voxel_size_of_its_xml(tmp_path, sizes, expected):
+    about = {f"PhysicalSize{axis}": size for axis, size in sizes.items()}
+    array = numbers((20, 30)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "i.ome.tif", array, ome=True, metadata={"axes": "YX", **about})
+    found = pictures.declared_spacing_mm(tmp_path / "i.ome.tif")
+    assert found == (expected if expected is None else pytest.approx(expected))
+
+
+def test_pictures_that_are_no_tiff_declare_nothing(tmp_path):
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "i.png", dpi=(300, 300))
+    assert pictures.declared_spacing_mm(tmp_path / "i.png") is None
+
+
+class TestSpacingOfPictures:
+    """The column wins over the file, reaches the case's geometry, and may not contradict one."""
+
+    def case(self, folder: Path, image: str, label: str, **tags: str) -> Case:
+        for name in (image, label):
+            Image.fromarray(np.eye(4, dtype=np.uint8)).save(folder / name)
+        return Case("c", "p", "s", (folder / image,), folder / label, (1,), tags)
+
+    def test_the_column(self, tmp_path):
+        for text, expected in (
+            ("", (1, 1, 1)),
+            ("0.25;0.5", (0.5, 0.25, 0.5)),
+            (" 2; 0.25; 0.5", (2, 0.25, 0.5)),
+            ("1e-4;1e-4", (1e-4, 1e-4, 1e-4)),
+        ):
+            case = self.case(tmp_path, "i.png", "l.png", spacing_mm=text)
+            geometry = check_headers(case)
+            assert geometry.spacing_mm == load_case(case).spacing_mm == expected
+            assert np.diag(geometry.affine)[2::-1].tolist() == list(expected)
+
+    def test_the_file_beside_a_label_that_says_nothing(self, tmp_path):
+        case = self.case(tmp_path, "i.tif", "l.png")
+        options = {"imagej": True, "metadata": {"unit": "um", "axes": "YX"}}
+        tifffile.imwrite(
+            tmp_path / "i.tif", np.eye(4, dtype=np.uint8), resolution=(2, 4), **options
+        )
+        assert check_headers(case).spacing_mm == (5e-4, 2.5e-4, 5e-4)
+        case = replace(case, tags={"spacing_mm": "3;3"})
+        assert check_headers(case).spacing_mm == (3, 3, 3)
+
+    @pytest.mark.parametrize("text", ["wide", "1", "1;2;3;4", "1;0", "1;nan", "1,2"])
+    def test_a_column_that_is_none(self, tmp_path, text):
+        with pytest.raises(InputError, match=r"case 'c'.*spacing_mm is .*z;y;x in mm"):
+            check_headers(self.case(tmp_path, "i.png", "l.png", spacing_mm=text))
+
+    def test_a_stack_needs_three(self, tmp_path):
+        stack = numbers().astype(np.uint8)
+        tifffile.imwrite(tmp_path / "i.tif", stack, photometric="minisblack")
+        case = Case("c", "p", "s", (tmp_path / "i.tif",), tags={"spacing_mm": "1;1"})
+        with pytest.raises(InputError, match=f"this case has {SHAPE[0]} slice"):
+            check_headers(case)
+
+    def test_a_header_of_its_own(self, tmp_path):
+        path = save_nifti(tmp_path / "i.nii.gz", numbers(), np.diag([1.5, 1.5, 3.0, 1.0]))
+        case = Case("c", "p", "s", (path,), tags={"spacing_mm": "3;1.5;1.501"})
+        assert check_headers(case).spacing_mm == (3, 1.5, 1.5)
+        with pytest.raises(InputError, match=r"case 'c'.*says \(1.5, 1.5, 3.0\).*i.nii.gz"):
+            check_headers(replace(case, tags={"spacing_mm": "1.5;1.5;3"}))
 
 
 def test_voxels_in_a_file_of_their_own_are_part_of_an_image(tmp_path):

@@ -15,6 +15,7 @@ from segshift.cli import main
 from segshift.cohort import read_manifest, write_manifest
 from segshift.cohort.checks import check_headers, load_case, load_label
 from segshift.cohort.images import read_geometry
+from segshift.cohort.importers.imported import parse_structures
 from segshift.errors import InputError
 
 BOX = np.zeros((4, 5, 6), np.uint8)
@@ -157,6 +158,19 @@ class TestBids:
         assert cohort.channels == ("t1w", "flair")
         assert load_case(cohort.cases[0]).image.shape == (2, 4, 5, 6)
 
+    def test_pixel_sizes_of_pictures(self, tmp_path, capsys):
+        image = save_picture(tmp_path / "micr" / "sub-1" / "micr" / "sub-1_SEM.png", BOX[1])
+        about = {"PixelSize": [0.13, 250, 1e3], "PixelSizeUnits": "nm"}
+        save_json(image.with_name("sub-1_SEM.json"), about)
+        (case,) = imported(tmp_path, "bids", tmp_path / "micr").cases
+        assert case.tags["spacing_mm"] == "0.001;0.00025;1.3e-07"
+        assert check_headers(case).spacing_mm == (0.001, 0.00025, 1.3e-07)
+        output = ("-o", tmp_path / "m.csv")
+        for change in ({"PixelSize": [1, "x"]}, {"PixelSize": 0.1}, {"PixelSizeUnits": "inch"}):
+            save_json(image.with_name("sub-1_SEM.json"), about | change)
+            message = failing(capsys, "import", "bids", tmp_path / "micr", *output)
+            assert "sub-1_SEM.png has PixelSize" in message
+
     def test_a_mask_for_each_structure(self, tmp_path):
         top = bids(tmp_path / "study")
         for subject in ("sub-1", "sub-2"):
@@ -169,6 +183,57 @@ class TestBids:
         cohort = imported(tmp_path, "bids", top, "--suffix", "T1w")
         assert cohort.structures == ("edema", "lesion")
         assert [case.annotated for case in cohort.cases] == [(True, True), (False, True)]
+
+    def test_a_table_names_the_values_and_the_nearest_one_holds(self, tmp_path):
+        top = bids(tmp_path / "study")
+        drawn = top / "derivatives" / "manual"
+        inner = "sub-2/ses-a/anat/sub-2_ses-a"
+        label = drawn / f"{inner}_T1w_dseg.nii.gz"
+        label.rename(drawn / f"{inner}_T1w_seg-tissues_dseg.nii.gz")
+        head = "index\tname\tabbreviation\n"
+        (top / "dseg.tsv").write_text("index\tname\n5\tLiver\n")
+        (drawn / "dseg.tsv").write_text(f"{head}0\tBackground\tBG\n2\tGray Matter\tGM\n1\tBox\tB\n")
+        (drawn / "sub-9_dseg.tsv").write_text("of another subject")
+        (drawn / f"{inner}_dseg.tsv").write_text(f"{head}1\tGray matter\tGM\n")
+        cohort = imported(tmp_path, "bids", top, "--suffix", "T1w")
+        assert cohort.structures == ("gray_matter", "box")
+        assert [case.label_values for case in cohort.cases] == [(2, 1), (1, None)]
+        assert [case.label_files for case in cohort.cases] == [(), ()]
+        assert [np.unique(load_label(c)).tolist() for c in cohort.cases] == [[0, 2], [0, 1]]
+        given = imported(tmp_path, "bids", top, "--suffix", "T1w", "--structures", "mine=1")
+        assert given.structures == ("mine",)
+
+    def test_a_label_that_names_its_structure_goes_before_a_table(self, tmp_path, capsys):
+        top = bids(tmp_path / "study")
+        drawn = top / "derivatives" / "manual"
+        (drawn / "dseg.tsv").write_text("index\tname\n1\tbox\n")
+        for subject in ("sub-1", "sub-2"):
+            name = f"{subject}/ses-a/anat/{subject}_ses-a_label-lesion_dseg.nii.gz"
+            save_nifti(drawn / name, BOX * 255)
+        cohort = imported(tmp_path, "bids", top, "--suffix", "T1w")
+        assert cohort.structures == ("lesion",)
+        said = capsys.readouterr().out
+        assert "left out, beside labels that name their structure: " in said
+        assert "sub-2_ses-a_T1w_dseg.nii.gz" in said
+
+    def test_a_broken_table_is_named(self, tmp_path, capsys):
+        top = bids(tmp_path / "study")
+        table = top / "derivatives" / "manual" / "dseg.tsv"
+        for text, message in (
+            ("value\tname\n1\tbox\n", "the columns index and name"),
+            ("index\tname\n1.0\tbox\n", "dseg.tsv, line 2: index '1.0'"),
+            ("index\tname\n1\tn/a\n", "line 2: index '1' and name 'n/a'"),
+            ("index\tname\n1\n", "line 2: index '1' and name None"),
+            ("index\tname\n1\tA+\n2\tA-\n", "line 3: 2 'A-' repeats"),
+            ("index\tname\n1\tA\n1\tB\n", "line 3: 1 'B' repeats"),
+            ("index\tname\n0\tBackground\n", "names no structure"),
+        ):
+            table.write_text(text)
+            output = ("--suffix", "T1w", "-o", tmp_path / "m.csv")
+            assert message in failing(capsys, "import", "bids", top, *output)
+        table.rename(table.with_name("sub-1_dseg.tsv")).write_text("index\tname\n1\tA\n")
+        message = failing(capsys, "import", "bids", top, *output)
+        assert "sub-2_ses-a_T1w_dseg.nii.gz: nothing says what its values mean" in message
 
     def test_errors(self, tmp_path, capsys):
         output = ("-o", tmp_path / "m.csv")
@@ -193,6 +258,8 @@ class TestBids:
         assert [case.patient for case in cohort.cases] == ["sub-rat1", "sub-rat2", "sub-rat4"]
         header = (tmp_path / "out" / "m.csv").read_text().splitlines()[0].split(",")
         assert {"label_axon", "label_myelin", "species"} <= set(header)
+        edges_mm = [check_headers(case).spacing_mm for case in cohort.cases]
+        assert edges_mm == [(1.8e-4,) * 3, (9.3e-5,) * 3, (1e-4,) * 3]
         assert set(np.unique(load_label(cohort.cases[0]))) == {0, 1, 2}
 
 
@@ -378,3 +445,9 @@ def test_an_image_beside_no_volume_is_refused(tmp_path):
     (tmp_path / "i.xyz").write_bytes(b"?")
     with pytest.raises(InputError, match="unknown format.*nrrd.*DICOM"):
         read_geometry(tmp_path / "i.xyz")
+
+
+@pytest.mark.parametrize("text", ["c=-1", "c=0", "a=1 b=1", "a=1 b=nonzero", ""])
+def test_structures_that_mean_nothing(text):
+    with pytest.raises(InputError, match="from 1 upwards"):
+        parse_structures(text)

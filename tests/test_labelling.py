@@ -53,6 +53,22 @@ def test_a_structure_may_be_annotated_at_one_site_only(tmp_path):
     assert read_manifest(tmp_path / "m.csv", structures=rules).cases == cohort.cases
 
 
+def test_more_structures_than_class_indices_are_refused(tmp_path):
+    path = manifest(tmp_path, TWO_SITES)
+    most = {f"s{value}": value for value in range(1, 255)}
+    assert len(read_manifest(path, structures=most).structures) == 254
+    with pytest.raises(InputError, match="has 255 structures, more than 254"):
+        read_manifest(path, structures={**most, "one_more": 255})
+
+
+def test_values_far_apart_are_told_apart(tmp_path):
+    save_nifti(tmp_path / "al.nii", np.array([[[0, 5, 2**30]]], dtype=np.int32))
+    save_nifti(tmp_path / "a.nii", np.zeros((1, 1, 3), dtype=np.float32))
+    rules = {"far": 2**30, "background": 5}
+    cohort = read_manifest(manifest(tmp_path, TWO_SITES[:1]), structures=rules)
+    assert labels(cohort) == [[0, 0, 1]]
+
+
 def test_every_value_but_0_is_one_structure(tmp_path):
     save_nifti(tmp_path / "al.nii", np.array([[[0, 1, 60000]]], dtype=np.uint16))
     save_nifti(tmp_path / "a.nii", np.zeros((1, 1, 3), dtype=np.float32))

@@ -1,16 +1,23 @@
 """The plan follows nnU-Net's published rules and reads training cases only."""
 
 import json
+import warnings
 from dataclasses import asdict, replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from conftest import REAL_DATA, make_case, save_nifti
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from segshift.cohort.checks import load_case
+from segshift.cohort.images import read_image
 from segshift.errors import InputError
 from segshift.plan import (
     Normalisation,
+    box_shape,
+    crop_box,
     make_plan,
     memory,
     normalised,
@@ -183,6 +190,15 @@ def test_channels_must_agree(tmp_path):
         plan([cases[0], double])
 
 
+def test_a_file_without_a_voxel_size_among_files_that_have_one_is_named(tmp_path):
+    cases = [make_case(tmp_path, name) for name in ("a", "b", "c")]
+    for path in (*cases[2].images, cases[2].label):
+        save_nifti(path, read_image(path)[0], np.diag([1e-3, 1e-3, 1e-3, 1]))
+    with pytest.raises(InputError, match="case 'c' has voxels of 0.001 x 0.001 x 0.001 mm"):
+        plan(cases)
+    assert plan(cases[:2]).spacing_mm == (1, 1, 1)
+
+
 def test_through_json_and_back(tmp_path):
     made = plan([make_case(tmp_path, "c", shape=(8, 16, 16))], dimensions=2, context=2)
     assert plan_from_dict(json.loads(json.dumps(asdict(made)))) == made
@@ -266,19 +282,164 @@ class TestMemory:
                 plan(cases, memory_gb=wrong)
         with pytest.raises(InputError, match="not even a patch"):
             plan(cases, memory_gb=1e-6)
-        monkeypatch.setenv("PATH", "")
-        with pytest.raises(InputError, match="nvidia-smi names no GPU"):
-            plan(cases, memory_gb="device")
 
-    def test_the_devices_memory(self, tmp_path, monkeypatch):
-        fake = tmp_path / "nvidia-smi"
-        fake.write_text("#!/bin/sh\necho 24576\necho 8192\n")
+    @pytest.fixture
+    def two_gpus(self, tmp_path, monkeypatch):
+        """Of 24 and 8 GB, for a torch that would use them."""
+        fake = tmp_path / "bin" / "nvidia-smi"
+        fake.parent.mkdir()
+        fake.write_text(
+            "#!/bin/sh\nfor last; do :; done\n[ $last != --id=1 ] && echo 24576\necho 8192\n"
+        )
         fake.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-        assert memory.checked_memory_gb("device") == 24
+        monkeypatch.setenv("PATH", f"{fake.parent}:/bin:/usr/bin")
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        monkeypatch.setattr(memory.metadata, "version", lambda _: "2.9.0")
+
+    @pytest.mark.usefixtures("two_gpus")
+    def test_the_devices_memory_is_that_of_the_gpu_that_is_trained_on(self, monkeypatch):
+        assert memory.checked_memory_gb("device", on_gpu=True) == 24
+        assert memory.checked_memory_gb("device", on_gpu=False) is None
+        for visible, expected in (("1", 8), ("0,1", 24), ("", None), ("-1", None)):
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+            assert memory.checked_memory_gb("device", on_gpu=True) == expected
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+        monkeypatch.setattr(memory.metadata, "version", lambda _: "2.9.0+cpu")
+        assert memory.checked_memory_gb("device", on_gpu=True) is None
+
+    def test_without_a_gpu_the_voxels_decide(self, tmp_path, monkeypatch):
+        cases = [make_case(tmp_path, f"c{i}", shape=(16, 32, 32)) for i in range(3)]
+        monkeypatch.setenv("PATH", "")
+        options = {"batch": None, "patch_voxels": 4096, "on_gpu": True}
+        assert plan(cases, memory_gb="device", **options) == plan(cases, **options)
+
+    @pytest.mark.usefixtures("two_gpus")
+    def test_a_run_on_the_cpu_never_asks_for_the_gpus_memory(self, boxes):
+        from conftest import composed
+
+        from segshift import build
+
+        def patch(*options):
+            config = composed(
+                "data=manifest", f"data.manifest={boxes}", "split=kfold", "plan.patch_voxels=512",
+                *options,
+            )  # fmt: skip
+            return build.experiment(config).plan.view.patch
+
+        assert patch("trainer.accelerator=auto") == patch("trainer.accelerator=gpu") == (8, 16, 16)
+        assert np.prod(patch("trainer.accelerator=cpu")) <= 512
+        assert np.prod(patch("plan.memory_gb=null")) <= 512
+
+
+def padded_case(folder, name, *, air, **options):
+    """A case of `make_case` with `air` zeros before and behind each axis, and the case itself."""
+    case = make_case(folder / "whole", name, **options)
+    volume = load_case(case)
+    label = np.array([0, 5, 9], np.uint8)[volume.label]
+    image = save_nifti(folder / f"{name}.nii.gz", np.pad(volume.image[0], air))
+    return replace(
+        case, images=(image,), label=save_nifti(folder / f"{name}-l.nii.gz", np.pad(label, air))
+    ), case
+
+
+class TestCropping:
+    @settings(max_examples=40, deadline=None)
+    @given(st.data())
+    def test_the_box_is_the_smallest_around_all_channels(self, data):
+        shape = data.draw(st.tuples(*[st.integers(1, 6)] * 3))
+        places = data.draw(st.lists(st.tuples(*[st.integers(0, n - 1) for n in shape]), min_size=1))
+        image = np.zeros((2, *shape), np.float32)
+        for number, place in enumerate(places):
+            image[number % 2, *place] = -1
+        box = crop_box(image, crop="nonzero")
+        found = np.array(places)
+        assert [low for low, _ in box] == found.min(0).tolist()
+        assert [high - 1 for _, high in box] == found.max(0).tolist()
+        assert box_shape(box) == tuple(high - low for low, high in box)
+        assert crop_box(image, crop="none") == tuple((0, n) for n in shape)
+
+    def test_of_nothing_but_zeros_all_is_kept(self):
+        assert crop_box(np.zeros((1, 2, 3, 4)), crop="nonzero") == ((0, 2), (0, 3), (0, 4))
+
+    def test_air_around_the_body_changes_nothing_of_a_plan(self, tmp_path):
+        air = ((3, 1), (7, 20), (0, 9))
+        pairs = [
+            padded_case(tmp_path, f"c{i}", air=air, shape=(12, 20 + 4 * i, 30)) for i in range(3)
+        ]
+        in_air, alone = zip(*pairs, strict=True)
+        made, expected = plan(in_air, memory_gb=8, batch=None), plan(alone, memory_gb=8, batch=None)
+        assert expected.normalisation == (Normalisation("zscore"),)
+        assert made == replace(expected, normalisation=(Normalisation("zscore", nonzero=True),))
+        assert plan(in_air, crop="none").view.patch != made.view.patch
+        assert not plan(in_air, crop="none").normalisation[0].nonzero
+
+    def test_the_coarse_axis_is_found_after_cropping_too(self, tmp_path):
+        """One axis counts as coarse if it has few slices, and air is no slice."""
+        cases = []
+        for i, thick in enumerate((10, 10, 10, 4)):
+            image = np.zeros((50, 40, 40), np.float32)
+            image[20:25] = 1
+            affine = np.diag([1.0, 1, thick, 1])
+            paths = [
+                save_nifti(tmp_path / f"{kind}{i}.nii.gz", array, affine)
+                for kind, array in (("image", image), ("label", image.astype(np.uint8) * 5))
+            ]
+            case = make_case(tmp_path, f"c{i}")
+            cases.append(replace(case, images=(paths[0],), label=paths[1]))
+        assert plan(cases).spacing_mm == pytest.approx((np.percentile([10, 10, 10, 4], 10), 1, 1))
+        assert plan(cases, crop="none").spacing_mm == (10, 1, 1)
+
+    def test_zscore_looks_at_the_body_where_cropping_leaves_less_than_three_quarters(
+        self, tmp_path
+    ):
+        def kept(*slices, **options):
+            """Plan of cases of 8 slices, of which so many are not empty."""
+            cases = [
+                padded_case(tmp_path, f"{n}-{i}", air=((8 - n, 0), (0, 0), (0, 0)), shape=(n, 9, 9))
+                for i, n in enumerate(slices)
+            ]
+            return plan([case for case, _ in cases], **options).normalisation[0].nonzero
+
+        assert not kept(6, 6, 6)  # three quarters
+        assert kept(5, 5, 8)  # the median
+        assert not kept(5, 8, 8)
+        assert not kept(5, 5, 5, normalisation="clip_global")
+        assert not kept(5, 5, 5, normalisation="rgb")
+        assert not kept(5, 5, 5, crop="none")
+
+    def test_a_structure_outside_the_box_has_no_share(self, tmp_path):
+        case, alone = padded_case(tmp_path, "c", air=((2, 2), (2, 2), (2, 2)))
+        label = np.array([0, 5, 9], np.uint8)[load(case)]
+        label[0] = 9
+        save_nifti(case.label, label)
+        assert plan([case]).structure_frequency == plan([alone]).structure_frequency
+
+    def test_it_is_asked_for_by_name(self, tmp_path):
+        with pytest.raises(InputError, match="plan.crop=body: known are nonzero, none"):
+            plan([make_case(tmp_path, "c")], crop="body")
+
+    def test_an_unreadable_image_is_named(self, tmp_path):
+        case = make_case(tmp_path, "c")
+        case.images[0].write_bytes(case.images[0].read_bytes()[:500])
+        with pytest.raises(InputError, match="case 'c'"):
+            plan([case])
 
 
 class TestNormalisation:
+    def test_outside_the_body_a_zscore_is_zero(self):
+        random = np.random.default_rng(0)
+        image = random.normal(400, 90, (2, 6, 7, 8)).astype(np.float32)
+        inside = random.random((6, 7, 8)) < 0.4
+        rules = (Normalisation("zscore", nonzero=True), Normalisation("zscore"))
+        result = normalised(image, rules, inside=inside)
+        chosen = image[0][inside].astype(np.float64)
+        expected = np.zeros((6, 7, 8))
+        expected[inside] = (chosen - chosen.mean()) / chosen.std()
+        np.testing.assert_allclose(result[0], expected, atol=1e-5)
+        np.testing.assert_array_equal(result[1], normalised(image)[1])
+        with warnings.catch_warnings(action="error"):
+            assert not normalised(image * 0, rules, inside=inside & False).any()
+
     def test_zscore_is_to_the_bit_what_it_was(self):
         random = np.random.default_rng(0)
         for shape in ((1, 7, 33, 29), (3, 40, 41, 5), (2, 1, 64, 64)):
@@ -303,8 +464,6 @@ class TestNormalisation:
     def test_ct_is_clipped_to_its_structures(self, tmp_path):
         cases = [replace(make_case(tmp_path, f"c{i}"), tags={"modality": "CT"}) for i in range(3)]
         (rule,) = plan(cases).normalisation
-        from segshift.cohort.checks import load_case
-
         volumes = [load_case(case) for case in cases]
         inside = np.concatenate([v.image[0][v.label > 0] for v in volumes])
         assert (rule.low, rule.high) == pytest.approx(tuple(np.percentile(inside, [0.5, 99.5])))
@@ -352,8 +511,9 @@ class TestNormalisation:
         made = plan([make_case(tmp_path, "c")], normalisation="clip_global")
         values = json.loads(json.dumps(asdict(made)))
         assert plan_from_dict(values) == made
-        del values["normalisation"]  # a plan of an earlier version
+        del values["normalisation"], values["crop"]  # a plan of an earlier version
         assert plan_from_dict(values).normalisation == ()
+        assert plan_from_dict(values).crop == "none"
 
 
 def test_ignored_voxels_and_structures_that_are_not_annotated(tmp_path):

@@ -12,9 +12,18 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from segshift.report import learning_curves, overlays, print_site_table, site_strip, write_report
+from segshift.cohort import Case
+from segshift.report import (
+    learning_curves,
+    overlays,
+    print_group_tables,
+    print_site_table,
+    site_strip,
+    write_report,
+)
 from segshift.report.figures import Slice
-from segshift.results import Row, read_rows, summarise, write_rows
+from segshift.report.measures import digits, written
+from segshift.results import Row, read_cases, read_rows, summarise, write_cases, write_rows
 from segshift.results.names import file_name
 
 STRUCTURES = ("liver", "tumour")
@@ -51,6 +60,13 @@ def fill(folder: Path) -> Path:
                 spacing_mm=np.array([2.0, 1.0]),
             )
     write_rows(folder / "rows.csv", rows)
+    # Raters share the cases of every site, guidelines are those of the sites.
+    cases: dict[str, list[Case]] = {}
+    for one in {row.case: row for row in rows}.values():
+        tags = {"rater": "ann" if one.case.endswith("-0") else "<b>bob", "guideline": one.site}
+        case = Case(one.case, one.patient, one.site, (Path("i.nii"),), tags=tags)
+        cases.setdefault(one.set, []).append(case)
+    write_cases(folder / "cases.csv", cases)
     numbers = summarise(read_rows(folder / "rows.csv"), {"dice": True, "hd95_mm": False})
     measured = {"selection": "source_val", "time/train_s": 12.345, "memory/peak_gb": 1.5}
     contents = {
@@ -120,6 +136,19 @@ def test_the_page_names_sites_settings_cost_and_every_failure(page: str) -> None
     assert page.count("worst site") == 2  # here and in the summary
 
 
+def test_the_page_has_a_table_by_rater_and_none_by_the_guidelines_of_sites(page: str) -> None:
+    table = page[page.index("<h2>Per rater") : page.index("<h2>Figures")]
+    lines = re.findall(r"<b>(.*?)</b> <span class=\"soft\">(.*?)</span>", table)
+    assert lines == [
+        (name, set_) for set_ in sorted(SITES.values()) for name in ("&lt;b&gt;bob", "ann")
+    ]
+    # In domain ann has one case, without a tumour.
+    mean = re.search(r"<td>mean</td>(.*?)</tr>", table[table.index("<b>ann") :])
+    assert re.findall(r">([\d.-]+)<", mean[1]) == ["0.900", "1", "3.0", "1"]
+    assert "Per guideline" not in page
+    assert "worst" not in table
+
+
 def test_the_summary_shows_sets_worst_site_and_gap(page: str) -> None:
     table = page[page.index("<h2>Summary") : page.index("<h2>Per site")]
     cells = re.findall(r"<tr><td>(.*?)</td><td class=\"number\">(.*?)</td>", table)
@@ -161,10 +190,13 @@ def test_few_slices_are_shown_once_each(fresh: Path, kept: int, words: list[str]
 
 def test_an_interrupted_run_has_a_report_that_says_what_is_left_out(fresh: Path) -> None:
     (fresh / "metrics.csv").unlink()
+    (fresh / "cases.csv").unlink()
     shutil.rmtree(fresh / "figures")
     page = write_report(fresh, structures=STRUCTURES, **DICE).read_text()
     assert [p.name for p in (fresh / "figures").iterdir()] == ["sites.png"]
     assert "no metrics.csv" in page
+    assert "no cases.csv" in page
+    assert "Per rater" not in page
     for set_ in SITES.values():
         assert f"figures/slices/{set_}" in page
 
@@ -280,6 +312,14 @@ def test_other_names_stay_in_their_folder_and_apart() -> None:
         assert file.strip(".")
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1.23, "1.2"), (0.05, "0.1"), (0.0, "0.0"), (0.00034, "0.00034"), (math.nan, "-")],
+)
+def test_a_distance_of_micrometres_is_not_written_as_nothing(value: float, text: str) -> None:
+    assert written(value, digits("hd95_mm")) == text
+
+
 def notes(figure) -> list[str]:
     return [text.get_text() for text in figure.axes[0].texts]
 
@@ -380,3 +420,19 @@ def test_the_console_prints_one_site_without_distances(run: Path) -> None:
     text = "\n".join(printed(rows.query("structure == 'liver'")))
     assert "0.840" in text
     assert not re.search("worst|mean|hd95", text)
+
+
+def test_the_console_has_a_table_by_rater(run: Path) -> None:
+    file = io.StringIO()
+    print_group_tables(
+        read_rows(run / "rows.csv"),
+        read_cases(run / "cases.csv"),
+        metric="dice",
+        console=Console(file=file, width=100),
+    )
+    lines = file.getvalue().splitlines()
+    assert [line.strip() for line in lines if " per " in line] == ["dice per rater"]
+    (header,) = [line for line in lines if "hd95_mm" in line]
+    assert header.split() == ["set", "rater", "liver", "tumour", "mean", "hd95_mm", "n"]
+    (ann,) = [line for line in lines if line.split()[:2] == ["in_domain", "ann"]]
+    assert ann.split() == ["in_domain", "ann", "0.900", "-", "0.900", "3.0", "1"]

@@ -10,8 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segshift.cohort import Case
 from segshift.errors import InputError
-from segshift.results import COLUMNS, Row, append_rows, read_rows, site_table, summarise, write_rows
+from segshift.results import (
+    COLUMNS,
+    Row,
+    append_rows,
+    group_tables,
+    grouped,
+    read_cases,
+    read_rows,
+    site_table,
+    summarise,
+    summarise_groups,
+    write_cases,
+    write_rows,
+)
 
 BETTER = {"dice": True, "hd95_mm": False}
 
@@ -246,3 +260,97 @@ def test_rows_of_two_runs_are_not_pooled() -> None:
 def test_a_metric_without_a_direction_is_refused() -> None:
     with pytest.raises(InputError, match="hd95_mm"):
         summarise(frame(ROWS), {"dice": True})
+
+
+def evaluated(name: str, site: str, **tags: str) -> Case:
+    return Case(name, f"patient-{name}", site, (Path("i.nii"),), tags=tags)
+
+
+# Site A follows two guidelines, and one of them is B's too; nobody knows that of C. One rater.
+CASES = {
+    "in_domain": [
+        evaluated("a1", "A", guideline="tight", rater="x"),
+        evaluated("a2", "A", guideline="wide", rater="x"),
+        evaluated("a3", "A", guideline="wide", rater="x"),
+    ],
+    "site-B": [evaluated(name, "B", guideline="wide", rater="x") for name in ("b1", "b2")],
+    "site-C": [evaluated("c1", "C", rater="x", truth="c1/t.nii")],
+}
+
+
+@pytest.fixture
+def cases(tmp_path: Path) -> pd.DataFrame:
+    write_cases(tmp_path / "run" / "cases.csv", CASES)
+    return read_cases(tmp_path / "run" / "cases.csv")
+
+
+def test_every_evaluated_case_is_a_line_with_all_its_columns(tmp_path: Path) -> None:
+    odd = evaluated("007", "NA", case="mine", guideline="a, b")
+    write_cases(tmp_path / "c.csv", {"in_domain": [odd], "site-C": CASES["site-C"], "x+n3": [odd]})
+    assert (tmp_path / "c.csv").read_text().splitlines() == [
+        "case,sets,patient,site,original_case,guideline,rater,truth",
+        '007,in_domain;x+n3,patient-007,NA,mine,"a, b",,',
+        "c1,site-C,patient-c1,C,,,x,c1/t.nii",
+    ]
+    first = read_cases(tmp_path / "c.csv").iloc[0]
+    assert (first["case"], first["site"], first["rater"]) == ("007", "NA", "")
+
+
+@pytest.mark.parametrize("text", ["", "case,patient\na,b\n"])
+def test_a_broken_file_of_cases_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "cases.csv").write_text(text)
+    with pytest.raises(InputError, match=r"cases\.csv: (not a table|columns missing: sets, site)"):
+        read_cases(tmp_path / "cases.csv")
+
+
+def test_groups_by_hand(cases: pd.DataFrame) -> None:
+    table = grouped(frame(ROWS), cases, column="guideline")
+    table = table.set_index(["set", "guideline", "structure"])
+    dice = {
+        ("in_domain", "tight", "liver"): (0.9, 1),
+        ("in_domain", "tight", "tumour"): (math.nan, 0),
+        ("in_domain", "tight", "mean"): (0.9, 1),
+        ("in_domain", "wide", "liver"): (0.7, 1),
+        ("in_domain", "wide", "mean"): ((0.7 + 0.4) / 2, 1),
+        ("site-B", "wide", "mean"): ((0.6 + 0.1) / 2, 2),
+    }
+    for key, (mean, n) in dice.items():
+        assert table.loc[key, "dice"] == pytest.approx(mean, nan_ok=True)
+        assert table.loc[key, "dice_n"] == n
+    assert set(table.index.droplevel("structure")) == {key[:2] for key in dice}  # c1 is in none
+    assert summarise_groups(frame(ROWS), cases) == pytest.approx(
+        {
+            "test/in_domain/guideline-tight/dice": 0.9,
+            "test/in_domain/guideline-tight/hd95_mm": 2.0,
+            "test/in_domain/guideline-wide/dice": 0.55,
+            "test/in_domain/guideline-wide/hd95_mm": 4.0,
+            "test/site-B/guideline-wide/dice": 0.35,
+            "test/site-B/guideline-wide/hd95_mm": 9.0,
+        }
+    )
+
+
+def test_a_table_is_shown_only_where_it_says_more_than_sets_and_sites(cases: pd.DataFrame) -> None:
+    rows = frame(ROWS)
+    assert list(group_tables(rows, cases)) == ["guideline"]  # one rater is no group
+    pd.testing.assert_frame_equal(
+        group_tables(rows, cases)["guideline"], grouped(rows, cases, column="guideline")
+    )
+    # One guideline for each site, and sites apart or together in their sets.
+    of_site = cases.assign(guideline=cases["site"].map({"A": "one", "B": "two", "C": "three"}))
+    together = rows.assign(set="everyone")
+    assert group_tables(rows, of_site) == group_tables(together, of_site) == {}
+    # B and C share theirs: that is a set of its own, or says more than their sites.
+    shared = cases.assign(guideline=cases["site"].map({"A": "one", "B": "two", "C": "two"}))
+    assert group_tables(rows, shared) == {}
+    assert list(group_tables(together, shared)) == ["guideline"]
+    assert summarise_groups(rows, shared)["test/site-C/guideline-two/dice"] == pytest.approx(0.8)
+
+
+def test_groups_need_their_column_and_every_case(cases: pd.DataFrame) -> None:
+    with pytest.raises(InputError, match="no column 'vendor'.*guideline"):
+        grouped(frame(ROWS), cases, column="vendor")
+    with pytest.raises(InputError, match=r"1 cases have rows but no line .*'b2'"):
+        grouped(frame(ROWS), cases[cases["case"] != "b2"], column="guideline")
+    assert group_tables(frame(ROWS), cases.drop(columns=["guideline", "rater"])) == {}
+    assert summarise_groups(frame([]), cases[:0]) == {}

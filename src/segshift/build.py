@@ -7,6 +7,7 @@ torch and Lightning are imported only where a network is built: errors come befo
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from segshift.cohort import Case, Cohort
 from segshift.cohort.checks import check_headers
+from segshift.data.boxes import stored_box
 from segshift.errors import InputError
 from segshift.options import check_options
-from segshift.plan import Plan, check_channels, make_plan, plan_from_dict
+from segshift.plan import Plan, check_channels, check_voxels, make_plan, plan_from_dict
 from segshift.splits import EvaluationSet, Split, evaluation_sets
 from segshift.terms import with_terms
 
@@ -60,6 +62,8 @@ def experiment(config: DictConfig, *, plan: Plan | None = None) -> Experiment:
         dimensions=config.view.dimensions,
         context=config.view.context,
         channel_names=cohort.channels,
+        on_gpu=config.trainer.accelerator in ("auto", "gpu", "cuda"),
+        box_of=partial(stored_box, store=Path(config.store)),
         **{str(key): value for key, value in config.plan.items()},
     )
     check_cases((*split.val, *(c for cases in split.tests.values() for c in cases)), plan)
@@ -83,9 +87,11 @@ def announcement(parts: Experiment) -> str:
 
 
 def check_cases(cases: Iterable[Case], plan: Plan) -> None:
-    """Raises InputError for a case whose headers are wrong or whose channels are not the plan's."""
+    """Raises InputError for a case whose headers are wrong or do not go with the plan."""
     cases = list(cases)
-    check_channels(cases, [check_headers(case) for case in cases], plan.channels)
+    headers = [check_headers(case) for case in cases]
+    check_channels(cases, headers, plan.channels)
+    check_voxels(cases, headers, plan.spacing_mm)
 
 
 def cohort_of(config: DictConfig) -> Cohort:

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.nn import functional
 
 from segshift.module import gathered
+from segshift.plan import box_shape, box_slices
 from segshift.results import Row, append_rows, write_rows
 from segshift.results.names import file_name
 from segshift.tasks import Task
@@ -65,20 +66,32 @@ def write_slice(path: Path, item: Mapping[str, Any], prediction: np.ndarray, *, 
     """Image (H, W), masks of reference and prediction (structures, H, W) of the fullest slice."""
     reference = item["label"][0].cpu().numpy()
     z = int(np.argmax(((reference > 0) | (prediction > 0)).sum(axis=(1, 2))))
-    image = item["image"][:1]
-    plane = image[:, min(z * image.shape[1] // len(reference), image.shape[1] - 1)].float()
-    plane = functional.interpolate(plane[None], size=reference.shape[1:], mode="bilinear")
+    plane = _plane(item["image"][:1].float(), item["box"], z, reference.shape[1:])
     path.parent.mkdir(parents=True, exist_ok=True)
     # Rows of a volume run towards the patient's front, which belongs at the top of a picture.
     up = slice(None, None, -1) if len(reference) > 1 else slice(None)
     np.savez_compressed(
         path,
         case=item["case"],
-        image=plane[0, 0].cpu().numpy()[up],
+        image=plane.cpu().numpy()[up],
         reference=np.stack([*task.referred(reference[z][up])]),
         prediction=np.stack([*task.predicted(prediction[z][up])]),
         spacing_mm=np.array(item["spacing"][1:]),
     )
+
+
+def _plane(
+    image: torch.Tensor, box: Sequence[Sequence[int]], z: int, size: Sequence[int]
+) -> torch.Tensor:
+    """(H, W) of `size` at slice z of the case's own grid; dark where the case was cropped off."""
+    (low, high), *inside = box
+    plane = torch.full(tuple(size), float(image.min()), device=image.device)
+    if low <= z < high:
+        depth = image.shape[1]
+        seen = image[:, min((z - low) * depth // (high - low), depth - 1)]
+        seen = functional.interpolate(seen[None], size=box_shape(inside), mode="bilinear")
+        plane[box_slices(inside)] = seen[0, 0]
+    return plane
 
 
 class Checkpoints(ModelCheckpoint):

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from segshift.errors import TrainingDivergedError
 from segshift.inference import predict_case
 from segshift.losses import Scheduled
-from segshift.plan import View
+from segshift.plan import View, box_shape, box_slices
 from segshift.tasks import Score, Task
 from segshift.tasks.task import Loss
 
@@ -102,10 +102,15 @@ class SegmentationModule(L.LightningModule):
             activation=self.task.activation,
             overlap=self.window_overlap,
         )
-        shape = item["label"].shape[1:]
+        whole, shape = tuple(item["label"].shape[1:]), box_shape(item["box"])
         if activated.shape[1:] != shape:
             activated = functional.interpolate(activated[None], size=shape, mode="trilinear")[0]
-        return self.task.decode(activated)
+        decoded = self.task.decode(activated)
+        if shape == whole:
+            return decoded
+        prediction = np.zeros(whole, decoded.dtype)  # nothing is in what was cropped off
+        prediction[box_slices(item["box"])] = decoded
+        return prediction
 
     def scores(self, item: Mapping[str, Any], prediction: np.ndarray) -> list[Score]:
         """Every score of one case."""

@@ -24,6 +24,7 @@ NUMBERS: dict[str, tuple[type, float, float]] = {  # kind, lowest, highest
 DERIVED = ("plan.batch",)  # may be null
 CHOICES = {  # as in segshift.networks.options and segshift.data, which need torch
     "plan.interpolation": ("linear", "spline"),
+    "plan.crop": ("nonzero", "none"),
     "sampling.balance": ("none", "site", "structure"),
     "model.norm": ("instance", "batch", "group"),
     "model.downsample": ("strided", "max_pool"),

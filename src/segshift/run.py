@@ -46,7 +46,7 @@ def train(config: DictConfig, folder: Path, *, command: str, choices: Mapping[st
     cases = stored(parts)  # here, where a wrong pixel is found before anything is written
     sides = {"train": parts.split.train, "val": parts.split.val, **parts.split.tests}
     about = environment.record(parts.cohort, command=command, choices=choices)
-    _describe(folder, parts.config, sides, parts.plan, about)
+    _describe(folder, parts.config, sides, parts.sets, parts.plan, about)
     if trainer.devices > 1:
         launch(folder, processes=trainer.devices)
     else:
@@ -139,7 +139,7 @@ def evaluate(config: DictConfig, folder: Path, *, command: str, choices: Mapping
     tests = _tests(sets, run.plan, Path(config.store))
     environment.keep_freed_memory()
     about = environment.record(cohort, command=command, choices=choices)
-    _describe(folder, config, {s.name: s.cases for s in sets}, run.plan, about)
+    _describe(folder, config, {s.name: s.cases for s in sets}, sets, run.plan, about)
     timer = callbacks.Timer()
     writer = callbacks.WriteCases(
         folder, run=run_name(folder), sets=list(tests), task=run.module.task
@@ -169,10 +169,13 @@ def _describe(
     folder: Path,
     config: DictConfig,
     sides: Mapping[str, Sequence[Case]],
+    sets: Sequence[EvaluationSet],
     plan: Plan,
     about: Mapping[str, Any],
 ) -> None:
-    """Write what is needed to repeat the run, into a folder of its own."""
+    """Write what is needed to repeat the run and to join its rows, into a folder of its own."""
+    from segshift.results import write_cases
+
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with (folder / "config.yaml").open("x") as file:
@@ -182,21 +185,24 @@ def _describe(
             f"{folder} holds another run; set name=... or hydra.run.dir=..."
         ) from error
     _write_json(folder / "split.json", {n: [c.id for c in cases] for n, cases in sides.items()})
+    write_cases(folder / "cases.csv", {s.name: s.cases for s in sets})
     _write_json(folder / "plan.json", asdict(plan))
     _write_json(folder / "environment.json", about)
 
 
 def _conclude(folder: Path, module: "SegmentationModule", measured: Mapping[str, Any]) -> None:
     """From rows to summary, pictures, page and table."""
-    from segshift.report import print_site_table, write_report
-    from segshift.results import read_rows, summarise
+    from segshift.report import print_group_tables, print_site_table, write_report
+    from segshift.results import read_cases, read_rows, summarise, summarise_groups
 
     directions, metric = module.task.directions, module.selection
     higher, structures = directions[metric], module.task.structures
-    rows = read_rows(folder / "rows.csv")
-    _write_json(folder / "summary.json", {**measured, **summarise(rows, directions)})
+    rows, cases = read_rows(folder / "rows.csv"), read_cases(folder / "cases.csv")
+    means = {**summarise(rows, directions), **summarise_groups(rows, cases)}
+    _write_json(folder / "summary.json", {**measured, **means})
     write_report(folder, structures=structures, metric=metric, higher_is_better=higher)
     print_site_table(rows, metric=metric, higher_is_better=higher)
+    print_group_tables(rows, cases, metric=metric)
     for name in ("rows.csv", "report.html", "figures"):
         print(f"{name:<12} {folder / name}")
 

@@ -12,7 +12,8 @@ from segshift.audit.duplicates import check_duplicates
 from segshift.audit.finding import Audit, Finding, worst_first
 from segshift.audit.listing import check_listing
 from segshift.audit.measure import Facts, measure_case
-from segshift.cohort import Case, Cohort, read_manifest
+from segshift.cohort import Case, Cohort
+from segshift.cohort.manifest import BrokenLine, read_sound_lines
 from segshift.errors import InputError
 from segshift.progress import tracked
 
@@ -30,7 +31,7 @@ def check_manifest(
     """
     manifest = Path(manifest)
     try:
-        cohort = read_manifest(manifest, structures=structures)
+        cohort, broken = read_sound_lines(manifest, structures=structures)
     except InputError as error:
         return _unread(manifest, str(error))
     except Exception as error:  # a linter that dies says nothing
@@ -46,7 +47,8 @@ def check_manifest(
         findings += found
         if fact:
             facts.append(fact)
-    findings += [*_without_label(cohort.cases), *compare_cases(facts), *check_duplicates(facts)]
+    findings += [*_broken(broken), *_without_label(cohort.cases)]
+    findings += [*compare_cases(facts), *check_duplicates(facts)]
     patients = Counter(site for site, _ in {(case.site, case.patient) for case in cohort.cases})
     return Audit(
         manifest=manifest,
@@ -60,6 +62,19 @@ def check_manifest(
 def _unread(manifest: Path, message: str) -> Audit:
     finding = Finding(severity="error", kind="manifest", message=message)
     return Audit(manifest=manifest, findings=(finding,), cases={}, patients={})
+
+
+def _broken(lines: Sequence[BrokenLine]) -> list[Finding]:
+    return [
+        Finding(
+            severity="error",
+            kind="manifest",
+            case=line.case,
+            site=line.site,
+            message=line.message,
+        )
+        for line in lines
+    ]
 
 
 def _measure(cohort: Cohort) -> Sequence[tuple[list[Finding], Facts | None]]:

@@ -8,12 +8,15 @@ import numpy as np
 
 from segshift.cohort.case import Case
 from segshift.cohort.consensus import combined
-from segshift.cohort.images import Geometry, read_geometry, read_image, read_label
+from segshift.cohort.images import Geometry, pictures, read_geometry, read_image, read_label
 from segshift.cohort.labelling import numbers_of
 from segshift.errors import InputError
 
 # Converters round affines differently; a tenth of a voxel at the far corner is no other place.
 AFFINE_TOLERANCE_VOXELS = 0.1
+SPACING = "spacing_mm"  # the column of pictures, which have no geometry
+SPACING_TOLERANCE = 0.01  # of a column that repeats, rounded, what a header says
+MOST_COUNTED = 1 << 24  # a table of label values is this long at most; beyond they are sorted
 IGNORED = 255  # in class indices: a voxel that nobody decided on
 
 
@@ -29,8 +32,9 @@ class Volume:
 def check_headers(case: Case) -> Geometry:
     """Read all headers of a case and compare them; the geometry counts all images' channels.
 
-    Raises InputError naming the case for a missing or unreadable file, and for an image and a
-    label whose shape or affine differ.
+    A picture's voxel size is that of the column `spacing_mm`, else what its first image declares.
+    Raises InputError naming the case for a missing or unreadable file, for an image and a label
+    whose shape or affine differ, and for a column that contradicts a header.
     """
     try:
         images = [read_geometry(path) for path in case.images]
@@ -52,7 +56,46 @@ def check_headers(case: Case) -> Geometry:
                 "export both from the same series, or resample one onto the other"
             )
     channels = sum(geometry.channels for geometry in images)
-    return Geometry(channels, first.shape, first.spacing_mm, first.affine)
+    spacing_mm = _spacing_mm(case, first)
+    if spacing_mm == first.spacing_mm:
+        return Geometry(channels, first.shape, first.spacing_mm, first.affine)
+    affine = np.diag([*reversed(spacing_mm), 1.0]).tolist()
+    return Geometry(channels, first.shape, spacing_mm, tuple(map(tuple, affine)))
+
+
+def _spacing_mm(case: Case, first: Geometry) -> tuple[float, ...]:
+    """The case's voxel size (z, y, x), given the geometry of its first image's file."""
+    path, given = case.images[0], _column_mm(case, slices=first.shape[0])
+    if not path.name.lower().endswith(pictures.SUFFIXES):
+        if given and not np.allclose(given, first.spacing_mm, rtol=SPACING_TOLERANCE, atol=0):
+            raise InputError(
+                f"case {case.id!r}: the column {SPACING} says {given} (z;y;x), but the header of "
+                f"{path} {first.spacing_mm}; it is for pictures, leave it empty here"
+            )
+        return first.spacing_mm
+    try:
+        return given or pictures.declared_spacing_mm(path) or first.spacing_mm
+    except InputError as error:
+        raise InputError(f"case {case.id!r}: {error}") from error
+
+
+def _column_mm(case: Case, *, slices: int) -> tuple[float, ...] | None:
+    """What the column says; the thickness of a single slice is its larger pixel edge."""
+    text = case.tags.get(SPACING, "").strip()
+    if not text:
+        return None
+    try:
+        edges = tuple(float(edge) for edge in text.split(";"))
+    except ValueError:
+        edges = ()
+    if len(edges) == 2 and slices == 1:
+        edges = (max(edges), *edges)
+    if len(edges) != 3 or not all(edge > 0 and np.isfinite(edge) for edge in edges):
+        raise InputError(
+            f"case {case.id!r}: the column {SPACING} is {text!r}; it should be z;y;x in mm, such "
+            f"as 2;0.5;0.5, or y;x for a single slice; this case has {slices} slice(s)"
+        )
+    return edges
 
 
 def _corners_apart_mm(one: Geometry, other: Geometry) -> float:
@@ -97,7 +140,7 @@ def _drawn(case: Case, path: Path) -> np.ndarray:
     meaning |= dict.fromkeys(case.ignore_values, IGNORED)
     meaning |= {value: index for index, numbers in inside.items() for value in numbers}
     anything = [index for index, numbers in inside.items() if not numbers]
-    found, inverse = np.unique(values, return_inverse=True)
+    found = _distinct(values)
     unknown = sorted(set(found.tolist()) - set(meaning))
     if unknown and not anything:
         raise InputError(
@@ -105,8 +148,26 @@ def _drawn(case: Case, path: Path) -> np.ndarray:
             f"are {sorted(meaning)}, 0 being background. Give them to a structure, to `ignore` or "
             "to `background` in data.structures"
         )
-    table = [meaning.get(int(value), anything[0] if anything else 0) for value in found]
-    return np.array(table, dtype=np.uint8)[inverse].reshape(values.shape)
+    indices = [meaning.get(int(value), anything[0] if anything else 0) for value in found]
+    return _replaced(values, found, np.array(indices, dtype=np.uint8))
+
+
+def _distinct(values: np.ndarray) -> np.ndarray:
+    """The values that occur, sorted; millions of voxels are not sorted for a handful of them."""
+    low, high = int(values.min()), int(values.max())
+    if high - low > MOST_COUNTED:
+        return np.unique(values)
+    return np.asarray(np.flatnonzero(np.bincount((values - low).ravel())) + low)
+
+
+def _replaced(values: np.ndarray, found: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Every one of the sorted values `found` by the index at its place."""
+    low, high = int(found[0]), int(found[-1])
+    if high - low > MOST_COUNTED:
+        return np.asarray(indices[np.searchsorted(found, values)])
+    table = np.zeros(high - low + 1, dtype=np.uint8)
+    table[found - low] = indices
+    return np.asarray(table[values - low])
 
 
 def _alone(case: Case, place: int, path: Path) -> np.ndarray:

@@ -15,6 +15,7 @@ from segshift.errors import InputError
 
 IGNORE, BACKGROUND = "ignore", "background"
 NONZERO = "nonzero"
+MOST_STRUCTURES = 254  # class indices are uint8, 0 is the background and 255 ignored
 Values = int | tuple[int, ...] | None  # (): every value but 0; None: not annotated
 
 
@@ -64,6 +65,11 @@ def label_map(
             f"{where} has the structure name(s) {wrong}; a name has letters, digits, '_', '-' and "
             "'.', begins with a letter or digit and is not 'mean', which tables use"
         )
+    if len(values) > MOST_STRUCTURES:
+        raise InputError(
+            f"{where} has {len(values)} structures, more than {MOST_STRUCTURES}; merge some "
+            "of them ({organ: [1, 2, 3]}) or give those of no interest to `background`"
+        )
     in_label = {name: rule for name, rule in values.items() if name not in own_files}
     used = [n for rule in (*in_label.values(), *special.values()) for n in numbers_of(rule)]
     takes_all = any(rule == () for rule in in_label.values())
@@ -77,10 +83,18 @@ def label_map(
 
 
 def parsed_rules(where: str, text: str) -> dict[str, Any]:
-    """The rules that a manifest's column holds: `liver=1 kidney=2|3 nucleus=nonzero rib=none`."""
+    """The rules that a manifest's column holds: `liver=1 kidney=2|3 nucleus=nonzero rib=none`.
+
+    Raises InputError for a name that comes twice and for what reads otherwise.
+    """
     rules: dict[str, Any] = {}
     for pair in text.split():
         name, _, value = pair.partition("=")
+        if name in rules:
+            raise InputError(
+                f"{where}: structures {text!r} names {name!r} twice; several values of one "
+                f"structure are '{name}=1|2'"
+            )
         if value in (NONZERO, "none"):
             rules[name] = None if value == "none" else NONZERO
             continue

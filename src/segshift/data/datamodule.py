@@ -39,6 +39,7 @@ class StepSampler(Sampler[int]):
 class CaseDataset(Dataset[dict[str, Any]]):
     """Whole cases: `image` (C, D, H, W) on the plan's grid, `label` (1, D, H, W) on its own.
 
+    The image is what lies in the `box` ((low, high) per axis) of the label's grid.
     Where `counted` is false the cases only keep a rank in step with the others.
     """
 
@@ -53,6 +54,7 @@ class CaseDataset(Dataset[dict[str, Any]]):
             "label": class_indices(stored.reference())[None],
             "annotated": stored.case.annotated,
             "spacing": stored.spacing_mm(),
+            "box": stored.box(),
             "counted": self.counted,
             "case": stored.case.id,
             "patient": stored.case.patient,

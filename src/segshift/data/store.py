@@ -13,21 +13,31 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
 
 from segshift.cohort import Case
-from segshift.cohort.checks import IGNORED, Volume, load_case
+from segshift.cohort.checks import IGNORED, SPACING, Volume, load_case
 from segshift.cohort.images import image_files
 from segshift.data.content import content_hash
 from segshift.data.resample import resampled_image, resampled_label
-from segshift.plan import Plan, normalised, resampled_shape
+from segshift.plan import (
+    Box,
+    Plan,
+    body,
+    box_shape,
+    box_slices,
+    crop_box,
+    normalised,
+    resampled_shape,
+)
 from segshift.progress import tracked
 from segshift.seeds import generator
 from segshift.shifts import Shift
 
-LAYOUT = 2  # raise it when what is written changes
+LAYOUT = 3  # raise it when what is written changes
 LANDMARKS = 1000  # voxels per structure remembered for foreground sampling
 SEED = 0  # not the run's seed: a case is corrupted alike for every model, and stored once for all
 
@@ -40,11 +50,11 @@ class StoredCase:
     folder: Path
 
     def image(self) -> np.ndarray:
-        """Normalised intensities float32 (C, D, H, W) on the plan's grid."""
+        """Normalised intensities float32 (C, D, H, W) of the box on the plan's grid."""
         return _mapped(self.folder / "image.npy")
 
     def label(self) -> np.ndarray:
-        """Class indices uint8 (D, H, W) on the plan's grid."""
+        """Class indices uint8 (D, H, W) of the box on the plan's grid."""
         return _mapped(self.folder / "label.npy")
 
     def reference(self) -> np.ndarray:
@@ -57,7 +67,15 @@ class StoredCase:
 
     def spacing_mm(self) -> tuple[float, ...]:
         """Voxel size of the case's own grid."""
-        return tuple(json.loads((self.folder / "meta.json").read_text())["spacing_mm"])
+        return tuple(self._meta()["spacing_mm"])
+
+    def box(self) -> Box:
+        """The part of the case's own grid that `image` and `label` show."""
+        return tuple((low, high) for low, high in self._meta()["box"])
+
+    def _meta(self) -> dict[str, Any]:
+        meta: dict[str, Any] = json.loads((self.folder / "meta.json").read_text())
+        return meta
 
 
 def store_cases(
@@ -100,7 +118,11 @@ def _preprocessed(
 ) -> dict[str, np.ndarray | str]:
     random = generator(SEED, "shift", shift.name, shift.severity, case.id)
     image = shift(volume.image, spacing_mm=volume.spacing_mm, random=random)
-    shape = resampled_shape(volume.label.shape, volume.spacing_mm, plan.spacing_mm)
+    # Of the shifted image: nobody has another one to crop, and noise in the air is no zero.
+    box = crop_box(image, crop=plan.crop)
+    place = box_slices(box)
+    image = image[:, *place]
+    shape = resampled_shape(box_shape(box), volume.spacing_mm, plan.spacing_mm)
     finer = resampled_image(
         image,
         shape,
@@ -110,13 +132,15 @@ def _preprocessed(
     )
     # Where a structure is not annotated, what was not drawn may be that one.
     drawn = volume.label if all(case.annotated) else np.where(volume.label, volume.label, IGNORED)
-    label = resampled_label(drawn, shape)
+    label = resampled_label(np.ascontiguousarray(drawn[place]), shape)
+    masked = any(rule.nonzero for rule in plan.normalisation)
+    inside = resampled_label(body(image).astype(np.uint8), shape) > 0 if masked else None
     return {
-        "image": normalised(finer, plan.normalisation),
+        "image": normalised(finer, plan.normalisation, inside=inside),
         "label": label,
         "reference": volume.label,
         "landmarks": _landmarks(label, generator(SEED, "landmarks", case.id)),
-        "meta": json.dumps({"case": case.id, "spacing_mm": volume.spacing_mm}),
+        "meta": json.dumps({"case": case.id, "spacing_mm": volume.spacing_mm, "box": box}),
     }
 
 
@@ -153,8 +177,8 @@ def _key(case: Case, plan: Plan, shift: Shift, folder: Path) -> str:
     digest = hashlib.sha256()
     parameters = [LAYOUT, case.id, case.label_values, plan.spacing_mm]
     parameters += [case.ignore_values, case.background_values, case.consensus]
-    parameters += [[file is not None for file in case.label_files]]
-    parameters += [plan.interpolation, [asdict(rule) for rule in plan.normalisation]]
+    parameters += [[file is not None for file in case.label_files], case.tags.get(SPACING)]
+    parameters += [plan.interpolation, plan.crop, [asdict(rule) for rule in plan.normalisation]]
     parameters += [shift.name, shift.severity, type(shift).__qualname__, asdict(shift)]
     digest.update(json.dumps(parameters).encode())
     for path in (*case.images, *case.label_paths):

@@ -25,7 +25,8 @@ class View:
 class Normalisation:
     """How one channel is put on the network's scale: `scheme` is a key of normalisation.SCHEMES.
 
-    The numbers are those of `clip_global`, in the image's own units.
+    The numbers are those of `clip_global`, in the image's own units. With `nonzero` a `zscore`
+    knows only the voxels of the body; those outside, zero in every channel, become 0.
     """
 
     scheme: str
@@ -33,6 +34,7 @@ class Normalisation:
     high: float | None = None
     mean: float | None = None
     sd: float | None = None
+    nonzero: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Plan:
     structure_frequency: tuple[float, ...]  # share of voxels, background first
     normalisation: tuple[Normalisation, ...] = ()  # per channel; (), as in old plans: all zscore
     interpolation: str = "linear"  # of images: or spline, cubic as nnU-Net does it
+    crop: str = "none"  # as in old plans; nonzero: to the box of the voxels that are not zero
 
     @property
     def in_channels(self) -> int:

@@ -2,12 +2,12 @@
 
 Isensee et al., Nature Methods 18 (2021), and the rules that nnU-Net v2 documents. Only cases handed
 in are read, and only training cases may be handed in: a plan that saw the held-out site leaks it.
-It differs from nnU-Net in that the patch is bounded by a number of voxels unless `memory_gb` is
-given, and in that slices of a 2D view are always cut along z.
+It differs from nnU-Net in that the patch is bounded by a number of voxels unless `memory_gb` says
+how much memory there is, and in that slices of a 2D view are always cut along z.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,10 +17,21 @@ from segshift.cohort.checks import IGNORED, check_headers, load_label
 from segshift.cohort.images import Geometry
 from segshift.errors import InputError
 from segshift.plan.content import Plan, View
+from segshift.plan.cropping import (
+    NONZERO,
+    Box,
+    box_shape,
+    box_slices,
+    check_crop,
+    read_box,
+    whole_box,
+)
 from segshift.plan.memory import batch_for, checked_memory_gb, fitting_memory
 from segshift.plan.normalisation import plan_normalisation
 from segshift.plan.pooling import ANISOTROPY, SMALLEST_EDGE, padded, topology
 from segshift.progress import tracked
+
+MOST_GROWTH = 1000  # of the number of voxels, by resampling
 
 
 def make_plan(
@@ -31,27 +42,38 @@ def make_plan(
     context: int,
     patch_voxels: int,
     memory_gb: float | str | None = None,
+    on_gpu: bool = False,
     batch: int | None = None,
     patch: Sequence[int] | None = None,
     spacing_mm: Sequence[float] | None = None,
     normalisation: str | Sequence[str] | None = None,
     interpolation: str = "linear",
     channel_names: Sequence[str] = (),
+    crop: str = NONZERO,
+    box_of: Callable[[Case], Box] = read_box,
 ) -> Plan:
     """Plan from the training cases' files; what is given overrides what is derived.
 
     A derived patch has at most `patch_voxels`; a derived batch has as many patches as fit into
-    them, but at least 2. With `memory_gb` both follow the memory instead.
+    them, but at least 2. With `memory_gb` both follow the memory instead (`device`: of the GPU,
+    `on_gpu`). Sizes are those after cropping; `box_of` says what is left of a case.
     Raises InputError for 2D images under a 3D view and for a patch that the pooling cannot halve.
     """
     _check_view(dimensions, context)
+    check_crop(crop)
+    memory = checked_memory_gb(memory_gb, on_gpu=on_gpu)
     headers = [check_headers(case) for case in cases]
     channels = headers[0].channels
     check_channels(cases, headers, channels)
-    target = tuple(spacing_mm) if spacing_mm else _target_spacing(headers)
+    boxes = _boxes(cases, headers, box_of if crop == NONZERO else None)
+    shapes = np.array([box_shape(box) for box in boxes])
+    spacings = np.array([h.spacing_mm for h in headers])
+    target = tuple(spacing_mm) if spacing_mm else _target_spacing(spacings, shapes)
     if len(target) != 3 or min(target) <= 0:
         raise InputError(f"plan.spacing_mm={list(target)}: three positive numbers (z, y, x)")
-    shape = np.median([resampled_shape(h.shape, h.spacing_mm, target) for h in headers], axis=0)
+    check_voxels(cases, headers, target)
+    resampled = [resampled_shape(*case, target) for case in zip(shapes, spacings, strict=True)]
+    shape = np.median(resampled, axis=0)
     median = shape[3 - dimensions :]
     if dimensions == 3 and median[0] < SMALLEST_EDGE:
         raise InputError(
@@ -59,7 +81,6 @@ def make_plan(
             "take model=unet2d or model=unet25d"
         )
     spacing = np.array(target[3 - dimensions :])
-    memory = None if memory_gb is None else checked_memory_gb(memory_gb)
     outputs = len(structures) + 1
     if patch:
         size = _checked_patch(np.array(patch), spacing)
@@ -81,11 +102,16 @@ def make_plan(
         strides=strides,
         kernels=kernels,
         batch=batch or derived,
-        structure_frequency=_structure_frequency(cases, len(structures)),
+        structure_frequency=_structure_frequency(cases, boxes, len(structures)),
         normalisation=plan_normalisation(
-            cases, channels=channels, channel_names=channel_names, wanted=normalisation
+            cases,
+            channels=channels,
+            channel_names=channel_names,
+            wanted=normalisation,
+            kept=float(np.median(shapes.prod(1) / np.prod([h.shape for h in headers], axis=1))),
         ),
         interpolation=interpolation,
+        crop=crop,
     )
 
 
@@ -109,6 +135,27 @@ def check_channels(cases: Sequence[Case], headers: Sequence[Geometry], channels:
             )
 
 
+def check_voxels(
+    cases: Sequence[Case], headers: Sequence[Geometry], spacing_mm: Sequence[float]
+) -> None:
+    """Raises InputError naming the first case that would grow a thousandfold when resampled.
+
+    That is a file without a voxel size, read as 1 mm, among files that have one.
+    """
+    for case, header in zip(cases, headers, strict=True):
+        grown = np.prod(np.divide(header.spacing_mm, spacing_mm))
+        if not 1 / MOST_GROWTH <= grown <= MOST_GROWTH:
+            raise InputError(
+                f"case {case.id!r} has voxels of {_by(header.spacing_mm)} mm, the plan of "
+                f"{_by(spacing_mm)} mm: does one of them lack its size? Give it in the manifest's "
+                "column spacing_mm, or choose plan.spacing_mm"
+            )
+
+
+def _by(edges: Sequence[float]) -> str:
+    return " x ".join(f"{edge:g}" for edge in edges)
+
+
 def _check_view(dimensions: int, context: int) -> None:
     if dimensions not in (2, 3):
         raise InputError(f"view.dimensions={dimensions}: a network sees 2 or 3 dimensions")
@@ -116,10 +163,19 @@ def _check_view(dimensions: int, context: int) -> None:
         raise InputError(f"view.context={context}: neighbouring slices belong to a 2D view only")
 
 
-def _target_spacing(headers: Sequence[Geometry]) -> tuple[float, ...]:
+def _boxes(
+    cases: Sequence[Case], headers: Sequence[Geometry], box_of: Callable[[Case], Box] | None
+) -> list[Box]:
+    """What is left of each case; all of it without `box_of`."""
+    if box_of is None:
+        return [whole_box(header.shape) for header in headers]
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
+        return list(tracked(pool.map(box_of, cases), "images", total=len(cases)))
+
+
+def _target_spacing(spacings: np.ndarray, shapes: np.ndarray) -> tuple[float, ...]:
     """The median; a far coarser axis takes its 10th percentile, so that fine cases keep detail."""
-    spacings = np.array([h.spacing_mm for h in headers])
-    target, shape = np.median(spacings, axis=0), np.median([h.shape for h in headers], axis=0)
+    target, shape = np.median(spacings, axis=0), np.median(shapes, axis=0)
     worst = int(np.argmax(target))
     others = [axis for axis in range(3) if axis != worst]
     coarse = target[worst] > ANISOTROPY * target[others].max()
@@ -156,11 +212,13 @@ def _checked_patch(size: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
     return size
 
 
-def _structure_frequency(cases: Sequence[Case], structures: int) -> tuple[float, ...]:
+def _structure_frequency(
+    cases: Sequence[Case], boxes: Sequence[Box], structures: int
+) -> tuple[float, ...]:
     """Shares of the voxels that somebody decided on, each among the cases that annotate it."""
     counts, voxels = np.zeros((2, structures + 1), dtype=np.int64)
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
-        found = pool.map(_voxel_counts, cases)
+        found = pool.map(_voxel_counts, cases, boxes)
         for case, here in zip(cases, tracked(found, "labels", total=len(cases)), strict=True):
             counts += here[: structures + 1]
             voxels += np.array([True, *case.annotated]) * here[:IGNORED].sum()
@@ -169,5 +227,5 @@ def _structure_frequency(cases: Sequence[Case], structures: int) -> tuple[float,
     return tuple(float(share) for share in shares / total)
 
 
-def _voxel_counts(case: Case) -> np.ndarray:
-    return np.bincount(load_label(case).ravel(), minlength=IGNORED + 1)
+def _voxel_counts(case: Case, box: Box) -> np.ndarray:
+    return np.bincount(load_label(case)[box_slices(box)].ravel(), minlength=IGNORED + 1)

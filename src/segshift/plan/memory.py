@@ -6,14 +6,16 @@ per 3D patch at batch 2, or 85 million per slice at batch 12; other budgets are 
 """
 
 import math
+import os
 import subprocess
+from importlib import metadata
 
 import numpy as np
 
 from segshift.errors import InputError
 from segshift.plan.pooling import SMALLEST_EDGE, divisors, padded, topology
 
-DEVICE = "device"  # plan.memory_gb=device: the first GPU's memory
+DEVICE = "device"  # plan.memory_gb=device: the memory of the GPU that is trained on, if any
 REFERENCE_GB = 8.0
 REFERENCE_VOXELS = {2: 85_000_000, 3: 560_000_000}  # of the feature maps of one patch
 REFERENCE_BATCH = {2: 12, 3: 2}
@@ -72,31 +74,43 @@ def batch_for(
     return max(min(fitting, round(voxels * MOST_SEEN / int(patch.prod()))), LEAST_BATCH)
 
 
-def checked_memory_gb(wanted: object) -> float:
-    """The budget in GB, of the device if that is wanted.
+def checked_memory_gb(wanted: object, *, on_gpu: bool) -> float | None:
+    """The budget in GB; None where patch and batch follow the number of voxels instead.
 
-    Raises InputError for what is no positive number, and where no NVIDIA GPU tells its memory.
+    `device` is the memory of the GPU where the network is trained `on_gpu` and one is here. Raises
+    InputError for what is no positive number.
     """
+    if wanted is None:
+        return None
     if wanted == DEVICE:
-        return device_memory_gb()
+        return device_memory_gb() if on_gpu else None
     if isinstance(wanted, bool) or not isinstance(wanted, int | float) or not 0 < wanted < math.inf:
         raise InputError(
-            f"plan.memory_gb={wanted}: a number of GB above 0, {DEVICE} (the first GPU's memory), "
-            "or null (plan.patch_voxels bounds the patch)"
+            f"plan.memory_gb={wanted}: a number of GB above 0, {DEVICE} (the first GPU's memory; "
+            "on a CPU as null), or null (plan.patch_voxels bounds the patch)"
         )
     return float(wanted)
 
 
-def device_memory_gb() -> float:
-    """Memory in GB (2^30 bytes) of the first NVIDIA GPU; torch is not needed to know it."""
+def device_memory_gb() -> float | None:
+    """Memory in GB (2^30 bytes) of the first GPU that torch may use, None without one.
+
+    nvidia-smi and the package's metadata know it; torch, which takes seconds, is not imported.
+    """
     command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        first = visible.split(",")[0].strip()
+        if first in ("", "-1"):
+            return None
+        command.append(f"--id={first}")
     try:
+        if metadata.version("torch").endswith("+cpu"):  # a build that sees no GPU
+            return None
         told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
         return float(told.stdout.split()[0]) / 1024
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
-        raise InputError(
-            f"plan.memory_gb={DEVICE}: nvidia-smi names no GPU here ({error}); give a number of GB"
-        ) from error
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
 
 
 def _budget(dimensions: int, memory_gb: float) -> float:

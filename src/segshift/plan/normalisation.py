@@ -20,15 +20,26 @@ WORDS = {
     "ct": CLIP_GLOBAL, "cbct": CLIP_GLOBAL, "rgb": RGB, "rgb_to_0_1": RGB,
     "red": RGB, "green": RGB, "blue": RGB, "r": RGB, "g": RGB, "b": RGB,
 }  # fmt: skip
+MOSTLY_KEPT = 0.75  # nnU-Net's: more of the median case is air if less is left by cropping
 AIR_HU = -500.0  # nothing but a CT has whole numbers below this everywhere
 
 
-def normalised(image: np.ndarray, rules: Sequence[Normalisation] = ()) -> np.ndarray:
-    """Float32 (C, D, H, W) on the network's scale; one rule per channel, none: all `zscore`."""
+def normalised(
+    image: np.ndarray, rules: Sequence[Normalisation] = (), *, inside: np.ndarray | None = None
+) -> np.ndarray:
+    """Float32 (C, D, H, W) on the network's scale; one rule per channel, none: all `zscore`.
+
+    `inside` (D, H, W) is the body, which rules with `nonzero` need.
+    """
     rules = rules or [Normalisation(ZSCORE)] * len(image)
-    result = np.empty(image.shape, dtype=np.float32)
+    result = np.zeros(image.shape, dtype=np.float32)
     for channel, rule in enumerate(rules):
-        result[channel] = SCHEMES[rule.scheme](image[channel], rule)
+        if not rule.nonzero:
+            result[channel] = SCHEMES[rule.scheme](image[channel], rule)
+            continue
+        assert inside is not None
+        if inside.any():
+            result[channel][inside] = SCHEMES[rule.scheme](image[channel][inside], rule)
     return result
 
 
@@ -38,9 +49,12 @@ def plan_normalisation(
     channels: int,
     channel_names: Sequence[str] = (),
     wanted: str | Sequence[str] | None = None,
+    kept: float = 1.0,
 ) -> tuple[Normalisation, ...]:
     """A rule per channel: the wanted scheme(s), else the modality's, the name's or the data's.
 
+    `kept` is the share of voxels that cropping leaves of the median case: where much goes, as in
+    images of a brain without its skull, `zscore` takes the body alone, for air would set its scale.
     The column `modality` has one word, or one per channel (`ct;pt`). Raises InputError for an
     unknown scheme, a number of them that is not the channels', and modalities that disagree.
     """
@@ -48,11 +62,11 @@ def plan_normalisation(
         schemes = _checked(wanted, channels)
     else:
         schemes = _declared(cases, channels, channel_names) or _seen(cases, channels)
-    if CLIP_GLOBAL not in schemes:
-        return tuple(Normalisation(scheme) for scheme in schemes)
-    facts = read_facts(cases)
+    facts = read_facts(cases) if CLIP_GLOBAL in schemes else []
     return tuple(
-        _clipping(facts, channel) if scheme == CLIP_GLOBAL else Normalisation(scheme)
+        _clipping(facts, channel)
+        if scheme == CLIP_GLOBAL
+        else Normalisation(scheme, nonzero=scheme == ZSCORE and kept < MOSTLY_KEPT)
         for channel, scheme in enumerate(schemes)
     )
 

@@ -1,4 +1,4 @@
-"""The per-site table in a terminal."""
+"""The tables in a terminal: per site, and by guideline and rater where those say more."""
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segshift.report.measures import digits, worst_site, written
-from segshift.results import MEAN, site_table
+from segshift.results import MEAN, group_tables, site_table
 
 
 def print_site_table(
@@ -21,19 +21,34 @@ def print_site_table(
     others = sorted(set(rows["metric"]) - {metric})
     sites = site_table(rows)
     worst = worst_site(sites, metric=metric, higher_is_better=higher_is_better)
-    (console or Console()).print(_table(sites, metric=metric, others=others, worst=worst))
+    table = _table(sites, by="site", metric=metric, others=others, worst=worst)
+    (console or Console()).print(table)
+
+
+def print_group_tables(
+    rows: pd.DataFrame, cases: pd.DataFrame, *, metric: str, console: Console | None = None
+) -> None:
+    """Print the same by each column of the cases in `group_tables`, if there is any."""
+    others = sorted(set(rows["metric"]) - {metric})
+    for column, groups in group_tables(rows, cases).items():
+        (console or Console()).print(_table(groups, by=column, metric=metric, others=others))
 
 
 def _table(
-    sites: pd.DataFrame, *, metric: str, others: list[str], worst: tuple[str, str] | None
+    lines: pd.DataFrame,
+    *,
+    by: str,
+    metric: str,
+    others: list[str],
+    worst: tuple[str, str] | None = None,
 ) -> Table:
-    values = sites.pivot(index=["set", "site"], columns="structure", values=metric)
-    means = sites[sites["structure"] == MEAN].set_index(["set", "site"])
+    values = lines.pivot(index=["set", by], columns="structure", values=metric)
+    means = lines[lines["structure"] == MEAN].set_index(["set", by])
     names = list(values.columns.drop(MEAN))
     structures = [*names, MEAN] if len(names) > 1 else names
-    table = Table(title=f"{metric} per site", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=f"{metric} per {by}", title_justify="left", box=SIMPLE_HEAD)
     table.padding = (0, 1, 0, 0)
-    for name in ("set", "site"):
+    for name in ("set", by):
         table.add_column(name, overflow="fold")  # two cut names could look the same
     for name in [*structures, *others, "n"]:
         table.add_column(Text(name), justify="right")

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from segshift.report.figures import Slice, learning_curves, overlays, site_strip
 from segshift.report.measures import are_fractions, digits, worst_site, written
 from segshift.report.network import network_tables
-from segshift.results import IN_DOMAIN, read_rows, site_table
+from segshift.results import IN_DOMAIN, group_tables, read_cases, read_rows, site_table
 from segshift.results.names import file_name
 
 FAILURE = 0.1  # an overlap below is a total failure: the structure was not found
@@ -42,7 +42,7 @@ def write_report(
 
     Figures, ranks and the worst site are those of `metric`; the tables show every metric. Failures
     are listed where a low value can only mean one: higher is better, and all values lie in 0..1.
-    What an interrupted run lacks (`metrics.csv`, slices) is left out, and the page says so.
+    What a run lacks (`metrics.csv`, `cases.csv`, slices) is left out, and the page says so.
     """
     rows = read_rows(folder / "rows.csv")
     (folder / "figures").mkdir(exist_ok=True)
@@ -105,6 +105,8 @@ def _draw(
         pictures.append(Picture(curves, caption))
     else:
         absent.append("learning curves: no metrics.csv")
+    if not (folder / "cases.csv").exists():
+        absent.append("tables by guideline and rater: no cases.csv")
     return pictures, absent
 
 
@@ -163,6 +165,8 @@ def _facts(
     network = folder / "network.json"
     metrics = sorted(rows["metric"].unique())
     sites = site_table(rows)
+    cases = folder / "cases.csv"
+    groups = group_tables(rows, read_cases(cases)) if cases.exists() else {}
     of_metric = rows[rows["metric"] == metric]
     failures = of_metric[of_metric["value"] < FAILURE]
     scopes = [(name, f"test/{name}/") for name in _sets(rows)]
@@ -179,9 +183,8 @@ def _facts(
             for name, prefix in scopes
             if any(prefix + each in summary for each in metrics)
         ],
-        "sites": [
-            {**line, "key": (line["set"], line["site"])} for line in sites.to_dict("records")
-        ],
+        "sites": _keyed(sites, "site"),
+        "groups": {column: _keyed(table, column) for column, table in groups.items()},
         "worst": worst_site(sites, metric=metric, higher_is_better=higher_is_better),
         "has_failures": higher_is_better and are_fractions(of_metric["value"]),
         "failure": FAILURE,
@@ -196,3 +199,8 @@ def _facts(
             if (folder / name).exists()
         },
     }
+
+
+def _keyed(table: pd.DataFrame, by: str) -> list[dict[str, Any]]:
+    lines = [{str(name): value for name, value in x.items()} for x in table.to_dict("records")]
+    return [{**line, "key": (line["set"], line[by])} for line in lines]

@@ -31,5 +31,8 @@ def digits(metric: str) -> int:
 
 
 def written(value: float | None, decimals: int) -> str:
-    """The value, or - where it is undefined."""
-    return "-" if value is None or pd.isna(value) else f"{value:.{decimals}f}"
+    """The value, or - where it is undefined; two digits of one that the decimals would lose."""
+    if value is None or pd.isna(value):
+        return "-"
+    lost = 0 < abs(value) < 0.5 * 10**-decimals  # such as micrometres in mm
+    return f"{value:.2g}" if lost else f"{value:.{decimals}f}"

@@ -48,7 +48,7 @@ class Task(Protocol):
         ...
 
     def decode(self, activated: torch.Tensor) -> np.ndarray:
-        """The prediction, integers (D, H, W), from (channels, D, H, W)."""
+        """The prediction, integers (D, H, W), from (channels, D, H, W); 0 where nothing is."""
         ...
 
     def predicted(self, prediction: np.ndarray) -> Iterator[np.ndarray]:

@@ -17,10 +17,12 @@ from nibabel.orientations import (
     ornt_transform,
 )
 
-from segshift.errors import InputError
+from segshift.errors import ClaimError, InputError
 
 # No deflate stream expands further: 1032 (zlib's technical details), and a little for the header.
 DEFLATE_LIMIT = 1100
+SMALLEST_VOXEL_MM = 1e-8  # a tenth of an atom; less is a damaged header
+LEAST_VOLUME = 1e-4  # of the cube that voxels of the same edges would fill; flat affines have none
 RAS = np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
 
 
@@ -70,14 +72,16 @@ def from_ras(label: np.ndarray, header: Header) -> np.ndarray:
 
 
 def check_header(header: Header, path: Path) -> Header:
-    """Refuse an empty image and an affine that is not finite or has no volume."""
+    """Refuse an empty image and an affine that is not finite or flat, at any voxel size."""
     if min(*header.shape, header.channels) < 1:
         raise InputError(
             f"{path}: the header says shape {header.shape} with {header.channels} channels; "
             "an image has at least one of each"
         )
     affine = header.affine
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    edges_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    usable = bool(np.isfinite(affine).all() and edges_mm.min() > SMALLEST_VOXEL_MM)
+    if not usable or abs(np.linalg.det(affine[:3, :3] / edges_mm)) < LEAST_VOLUME:
         raise InputError(f"{path}: the header's affine matrix is not usable: {affine.tolist()}")
     return header
 
@@ -86,9 +90,10 @@ def check_claim(path: Path, *, claimed_bytes: int, held_bytes: int, expansion: f
     """Refuse a header that declares more than the file can hold, before memory is allocated.
 
     `expansion` is how many bytes a stored byte may stand for: 1, or the compression's limit.
+    Raises ClaimError.
     """
     if claimed_bytes > held_bytes * expansion:
-        raise InputError(
+        raise ClaimError(
             f"{path}: truncated or unreadable (the header declares {claimed_bytes} bytes of "
             f"voxels, but the {held_bytes} bytes stored cannot hold them); copy or export it again"
         )

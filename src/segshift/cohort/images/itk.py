@@ -19,6 +19,9 @@ from segshift.errors import InputError
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _LOCK = threading.Lock()
 _KEPT: list[int] = []  # the real stderr, then one entry for each thread that wants silence
+NRRD = (".nrrd", ".nhdr")
+LONGEST_FIELD = 500  # bytes of a header's line; directions in 4D take 400
+LONGEST_NAME = 250
 LONGEST_HEADER = 1 << 20  # bytes; NRRD key/value pairs of segmentations take some ten thousand
 
 
@@ -84,13 +87,35 @@ def _reader(path: Path) -> Any:  # noqa: ANN401
     import SimpleITK as sitk  # noqa: N813
 
     reader = sitk.ImageFileReader()
-    nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
-    reader.SetImageIO("NrrdImageIO" if nrrd else "MetaImageIO")
+    reader.SetImageIO("NrrdImageIO" if path.suffix.lower() in NRRD else "MetaImageIO")
     reader.SetFileName(str(path))
+    _check_fields(path)
     _held(path)  # before ITK follows the header to another file
     with _silence():
         reader.ReadImageInformation()
     return reader
+
+
+def _check_fields(path: Path) -> None:
+    """Refuse a header with a field that ITK cannot take without a segmentation fault.
+
+    Its readers copy wrong fields into buffers of a thousand bytes, a MetaImage's name into one of
+    256, and believe any number of dimensions. Comments and NRRD's key:=value pairs may be long.
+    """
+    with path.open("rb") as file:
+        head = file.read(LONGEST_HEADER)
+    nrrd = path.suffix.lower() in NRRD
+    end = rb"\r?\n\r?\n" if nrrd else rb"(?im)^ElementDataFile[^\n]*\n?"
+    for line in re.split(end, head, maxsplit=1)[0].splitlines():
+        free = nrrd and (line.startswith(b"#") or b":=" in line.split(b": ")[0])
+        dimensions = re.match(rb"\s*NDims\s*[=:]\s*(.*)", line)
+        odd = dimensions and not nrrd and dimensions[1].strip() not in (b"2", b"3", b"4")
+        named = not nrrd and re.match(rb"\s*Name\b", line)
+        if odd or (not free and len(line) > (LONGEST_NAME if named else LONGEST_FIELD)):
+            raise InputError(
+                f"{path}: truncated or unreadable (a header field of {len(line)} bytes begins "
+                f"{line[:40].decode('latin-1')!r})"
+            )
 
 
 @contextmanager

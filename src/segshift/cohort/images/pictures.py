@@ -1,21 +1,33 @@
 """PNG, JPEG and BMP through Pillow, TIFF through tifffile: pages are slices, 1 mm voxels.
 
 Colours are channels, transparency is none. The formats' own resolution fields are left alone:
-they hold screen dots per inch as often as micrometres.
+they hold screen dots per inch as often as micrometres. What microscopes write beside them is
+`declared_spacing_mm`; it is a case's, not a file's, since its labels seldom carry it.
 """
 
 import logging
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image, ImageSequence
 
-from segshift.cohort.images.header import DEFLATE_LIMIT, Header, check_claim
-from segshift.errors import InputError
+from segshift.cohort.images.header import DEFLATE_LIMIT, Header, check_claim, naming
+from segshift.errors import ClaimError, InputError
+
+if TYPE_CHECKING:
+    import tifffile
 
 # A constant image under LZW, whose longest code stands for 3838 bytes, shrinks a little further.
 TIFF_LIMIT = 1400
 TIFF = (".tif", ".tiff")
+SUFFIXES = (*TIFF, ".png", ".jpg", ".jpeg", ".bmp")
+# Units of length as OME, ImageJ and BIDS write them. Inches and centimetres are a printer's.
+UNITS_MM = {"mm": 1.0, "nm": 1e-6} | dict.fromkeys(
+    ("um", "\u00b5m", "\u03bcm", "\\u00B5m", "micron", "microns", "micrometer"), 1e-3
+)
 
 # Its warnings about odd tags would land among the output; what is unreadable raises.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -26,7 +38,7 @@ def read_header(path: Path) -> Header:
     if path.suffix.lower() in TIFF:
         slices, height, width, channels = _tiff_header(path)
     else:
-        with Image.open(path) as picture:
+        with _opened(path) as picture:
             pages = getattr(picture, "n_frames", 1)
             if pages > 1:
                 raise InputError(f"{path}: {pages} pages in one file; give volumes as TIFF")
@@ -42,6 +54,23 @@ def read_header(path: Path) -> Header:
     return Header((width, height, slices), channels, np.eye(4))
 
 
+def declared_spacing_mm(path: Path) -> tuple[float, float, float] | None:
+    """Voxel size (z, y, x) by the metadata of OME-TIFF or ImageJ, if every axis has one.
+
+    A single slice is as thick as its larger pixel edge, or as declared.
+    """
+    if path.suffix.lower() not in TIFF:
+        return None
+    import tifffile
+
+    with naming(path), tifffile.TiffFile(path) as file:
+        sizes = _ome_mm(str(file.ome_metadata)) if file.is_ome else _imagej_mm(file)
+        slices = _sizes(path, file.series[0].axes, file.series[0].shape)["Z"]
+    z, y, x = (size if size > 0 and math.isfinite(size) else 0.0 for size in sizes)
+    z = z or (max(y, x) if slices == 1 else 0.0)
+    return (z, y, x) if z and y and x else None
+
+
 def read_voxels(path: Path) -> np.ndarray:
     """(i, j, k, C) in the file's own dtype."""
     header = read_header(path)
@@ -52,6 +81,14 @@ def read_voxels(path: Path) -> np.ndarray:
             array = np.asarray(picture)[None]
         array = array[..., None] if array.ndim == 3 else array
     return array[..., : header.channels].transpose(2, 1, 0, 3)
+
+
+def _opened(path: Path) -> Image.Image:
+    """Pillow's picture, header alone; its own bound on the size comes before `check_claim`."""
+    try:
+        return Image.open(path)
+    except Image.DecompressionBombError as error:
+        raise ClaimError(f"{path}: {error}; save a picture of that size as TIFF") from error
 
 
 def write_label(path: Path, voxels: np.ndarray, header: Header, *, like: Path) -> None:
@@ -69,6 +106,28 @@ def write_label(path: Path, voxels: np.ndarray, header: Header, *, like: Path) -
             f"slices of {voxels.dtype}; use TIFF images"
         )
     Image.fromarray(np.ascontiguousarray(pages[0])).save(path)
+
+
+def _ome_mm(text: str) -> list[float]:
+    """Edges (z, y, x), 0 where nothing is said; the unit that OME leaves out is the micrometre."""
+    found = (e.attrib for e in ElementTree.fromstring(text).iter() if e.tag.endswith("Pixels"))
+    pixels: dict[str, str] = next(found, {})
+    edges = []
+    for axis in "ZYX":
+        unit = pixels.get(f"PhysicalSize{axis}Unit", "um")
+        edges.append(float(pixels.get(f"PhysicalSize{axis}", 0)) * UNITS_MM.get(unit, 0))
+    return edges
+
+
+def _imagej_mm(file: "tifffile.TiffFile") -> list[float]:
+    """Edges (z, y, x), 0 where nothing is said; the resolutions are pixels for a unit."""
+    about, tags = file.imagej_metadata or {}, file.pages[0].tags  # type: ignore[union-attr]
+    unit = UNITS_MM.get(str(about.get("unit", "")), 0.0)
+    edges = [abs(float(about.get("spacing", 0)))]
+    for name in ("YResolution", "XResolution"):
+        pixels, units = tags[name].value if name in tags else (0, 0)
+        edges.append(units / pixels if pixels else 0.0)
+    return [edge * unit for edge in edges]
 
 
 def _tiff_header(path: Path) -> tuple[int, int, int, int]:

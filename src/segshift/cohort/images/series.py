@@ -68,7 +68,8 @@ def read_header(path: Path) -> Header:
     """The headers of all slices."""
     slices = slices_of(path)
     for file, tags in slices:
-        compressed = tags.file_meta.TransferSyntaxUID.is_encapsulated
+        syntax = tags.file_meta.TransferSyntaxUID
+        compressed = syntax.is_encapsulated or syntax.is_deflated
         claimed = int(tags.Rows) * int(tags.Columns) * int(tags.get("SamplesPerPixel", 1))
         check_claim(
             file,

@@ -1,7 +1,8 @@
 """BIDS folders with labels in derivatives, without pybids: what is needed of it is three globs.
 
 A label's name begins as its image's does and says what it shows: `_label-lesion_mask`,
-`_seg-axon-manual`. A label that says nothing (`_dseg`) holds several structures by value.
+`_seg-axon-manual`. A label that says nothing (`_dseg`) holds several structures by value, which a
+`dseg.tsv` beside it or above it names.
 """
 
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from segshift.cohort.case import Case
 from segshift.cohort.images import SUFFIXES
+from segshift.cohort.importers.bids_tables import read_values, stem_of, table_of
 from segshift.cohort.importers.bids_tags import read_participants, sidecar_tags
 from segshift.cohort.importers.imported import Imported, Tell, column, word
 from segshift.cohort.labelling import Values
@@ -42,18 +44,15 @@ def import_bids(
     """Cases of a BIDS data set; its tables' and sidecars' values become tags.
 
     `suffixes` (T1w, FLAIR, ...) are the channels; needed where a data set has several.
-    `structures` (name to value) says what a label of several structures means. The site is `site`,
-    the column `site` of participants.tsv, or the folder's name.
+    `structures` (name to value) says what a label of several structures means, `dseg.tsv` where it
+    is not given. The site is `site`, the column `site` of participants.tsv, or the folder's name.
     """
     top = Path(folder).absolute()
     chosen, whole = _grouped(top, suffixes, tell)
     labels = {name: _labels(top, group) for name, group in whole.items()}
     own = [] if structures else _own_files(labels, tell)
-    if not own and not structures and any(labels.values()):
-        raise InputError(
-            f"{top}: nothing says what the values in derivatives mean; "
-            "add --structures 'liver=1 kidney=2'"
-        )
+    tables = {} if own or structures else _tables(top, labels)
+    names = own or list(structures or dict.fromkeys(n for table in tables.values() for n in table))
     participants = read_participants(top)
     absent = sorted(set(participants) - {name.split("_")[0] for name in whole})
     if absent:
@@ -66,9 +65,10 @@ def import_bids(
         for image in group:
             tags |= sidecar_tags(top, image.file, f"{image.entities}_{image.suffix}")
         files = tuple(labels[name].get(each) for each in own)
-        values: tuple[Values, ...] = tuple(() if file else None for file in files)
-        if structures:
-            values = tuple(structures.values())
+        meaning: Mapping[str, Values] = structures or tables.get(name, {})
+        values = tuple(meaning.get(each) for each in names)
+        if own:
+            values = tuple(() if file else None for file in files)
         cases.append(
             Case(
                 id=name,
@@ -82,7 +82,7 @@ def import_bids(
             )
         )
     channels = ("image",) if len(chosen) == 1 else tuple(word(each) for each in chosen)
-    return Imported(tuple(cases), channels, tuple(own) or tuple(structures or ()))
+    return Imported(tuple(cases), channels, tuple(names))
 
 
 def _grouped(
@@ -119,10 +119,27 @@ def _grouped(
 def _own_files(labels: Mapping[str, Mapping[str, Path]], tell: Tell) -> list[str]:
     """The structures that have a file of their own; one that is several at once is left out."""
     drawn = sorted({each for found in labels.values() for each in found if each})
+    unnamed = sorted(str(found[""]) for found in labels.values() if drawn and "" in found)
+    if unnamed:
+        tell(f"left out, beside labels that name their structure: {', '.join(unnamed)}")
     combined = [name for name in drawn if _is_combination(name, drawn)]
     if combined:
         tell(f"left out, being several structures at once: {', '.join(combined)}")
     return [name for name in drawn if name not in combined]
+
+
+def _tables(top: Path, labels: Mapping[str, Mapping[str, Path]]) -> dict[str, dict[str, int]]:
+    """For each case with a label of several structures, what its values mean."""
+    found = {}
+    for name, label in ((name, each[""]) for name, each in labels.items() if "" in each):
+        table = table_of(top, label)
+        if table is None:
+            raise InputError(
+                f"{label}: nothing says what its values mean; add --structures 'liver=1 kidney=2' "
+                "or, in derivatives, a dseg.tsv with the columns index and name"
+            )
+        found[name] = read_values(table)
+    return found
 
 
 def _files(top: Path) -> Iterator[Path]:
@@ -134,13 +151,8 @@ def _files(top: Path) -> Iterator[Path]:
 
 
 def _image(top: Path, file: Path) -> _Image:
-    entities, _, suffix = _stem(file).rpartition("_")
+    entities, _, suffix = stem_of(file).rpartition("_")
     return _Image(file, file.parent.relative_to(top).as_posix(), entities, suffix)
-
-
-def _stem(file: Path) -> str:
-    longest = max((s for s in SUFFIXES if file.name.lower().endswith(s)), key=len)
-    return file.name[: -len(longest)]
 
 
 def _labels(top: Path, group: list[_Image]) -> dict[str, Path]:
@@ -150,12 +162,14 @@ def _labels(top: Path, group: list[_Image]) -> dict[str, Path]:
         for file in sorted(top.glob(f"derivatives/*/{image.folder}/{image.entities}_*")):
             if not file.name.lower().endswith(SUFFIXES):
                 continue
-            rest = _stem(file).removeprefix(f"{image.entities}_")
+            rest = stem_of(file).removeprefix(f"{image.entities}_")
             rest = rest.removeprefix(f"{image.suffix}_")
             entity = re.search(r"(?:^|_)label-([A-Za-z0-9]+)", rest)
             words = [entity[1]] if entity else re.split(r"[-_]", rest)
             name = word("_".join(w for w in words if w.lower() not in SILENT) or "_")
-            name = "" if name == "unnamed" else name
+            # Beside a table, `seg-tissues` names a set of structures and not what is drawn.
+            several = not entity and table_of(top, file) is not None
+            name = "" if several or name == "unnamed" else name
             if found.setdefault(name, file) != file:
                 raise InputError(
                     f"{found[name]} and {file} show the same of {image.file}; keep one of them "

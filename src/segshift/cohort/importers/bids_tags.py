@@ -1,7 +1,8 @@
 """The columns of a BIDS image: its participant's line and its JSON sidecars.
 
 Sidecars are inherited as BIDS says: one higher up holds for all images below with its suffix and
-its entities, and the nearer one wins. BIDS keeps times in seconds, the manifest in ms.
+its entities, and the nearer one wins. BIDS keeps times in seconds, the manifest in ms; a picture's
+PixelSize (x, y) becomes `spacing_mm` (y;x).
 """
 
 import csv
@@ -9,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from segshift.cohort.checks import SPACING
+from segshift.cohort.images import pictures
 from segshift.cohort.importers.imported import column
 from segshift.errors import InputError
 
@@ -45,22 +48,44 @@ def read_participants(top: Path) -> dict[str, dict[str, str]]:
 
 def sidecar_tags(top: Path, image: Path, stem: str) -> dict[str, str]:
     """Columns from all sidecars of an image whose name without suffix is `stem`."""
-    *entities, suffix = stem.split("_")
     values: dict[str, Any] = {}
-    below = image.parent.relative_to(top).parts
-    for depth in range(len(below) + 1):
-        folder = top.joinpath(*below[:depth])
-        for path in sorted(folder.glob(f"*{suffix}.json"), key=lambda path: len(path.name)):
-            *theirs, last = path.name.removesuffix(".json").split("_")
-            if last == suffix and set(theirs) <= set(entities):
-                values.update(_content(path))
+    for path in inherited(top, image, stem, ".json"):
+        values.update(_content(path))
     tags = {}
     for key, value in values.items():
         if key in SECONDS and isinstance(value, int | float):
             tags[SECONDS[key]] = f"{1000 * value:g}"
         elif isinstance(value, str | int | float) and not isinstance(value, bool):
             tags[COLUMNS.get(key, column(key))] = " ".join(str(value).split())
+    if "PixelSize" in values and image.name.lower().endswith(pictures.SUFFIXES):
+        tags[SPACING] = _spacing(image, values["PixelSize"], values.get("PixelSizeUnits"))
     return tags
+
+
+def _spacing(image: Path, sizes: Any, unit: Any) -> str:  # noqa: ANN401
+    """`y;x` or `z;y;x` in mm."""
+    edges = sizes if isinstance(sizes, list) else []
+    numbers = all(isinstance(edge, int | float) and edge > 0 for edge in edges)
+    if len(edges) not in (2, 3) or not numbers or unit not in pictures.UNITS_MM:
+        raise InputError(
+            f"the sidecar of {image} has PixelSize {sizes!r} and PixelSizeUnits {unit!r}; BIDS "
+            "wants [x, y] or [x, y, z] in mm, um or nm"
+        )
+    return ";".join(f"{edge * pictures.UNITS_MM[unit]:.12g}" for edge in reversed(edges))
+
+
+def inherited(top: Path, file: Path, stem: str, ending: str) -> list[Path]:
+    """What is said of a file whose name is `stem` in files with `ending`, the nearest one last."""
+    *entities, suffix = stem.split("_")
+    found = []
+    below = file.parent.relative_to(top).parts
+    for depth in range(len(below) + 1):
+        folder = top.joinpath(*below[:depth])
+        for path in sorted(folder.glob(f"*{suffix}{ending}"), key=lambda path: len(path.name)):
+            *theirs, last = path.name.removesuffix(ending).split("_")
+            if last == suffix and set(theirs) <= set(entities):
+                found.append(path)
+    return found
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -46,7 +46,8 @@ def parse_structures(text: str) -> dict[str, Values]:
         ) from error
     values = list(found.values())
     alone = () not in values or len(values) == 1
-    if not values or not alone or 0 in values or len(set(values)) < len(pairs):
+    low = any(isinstance(value, int) and value < 1 for value in values)
+    if not values or not alone or low or len(set(values)) < len(pairs):
         raise InputError(
             f"--structures {text!r}: each structure needs a value of its own, from 1 upwards"
         )
