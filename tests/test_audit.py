@@ -425,3 +425,78 @@ def test_the_hospitals_of_cardiac_raise_no_alarm():
     rules = {"cavity": {"dijon": 3, "toronto": 1}, "background": {"dijon": [1, 2]}}
     audit = check_manifest(REAL_DATA / "cardiac" / "manifest.csv", structures=rules)
     assert [f.message for f in audit.findings if f.severity != "info"] == []
+
+
+def kinds(audit) -> set[tuple[str, str]]:
+    return {(one.kind, one.case) for one in audit.findings}
+
+
+def test_links_and_dots_out_of_the_folder_are_followed(tmp_path):
+    inside = [make_case(tmp_path / "in", name) for name in "abc"]
+    outside = make_case(tmp_path / "out", "d")
+    for case in inside[1:]:
+        case.images[0].unlink()
+    inside[1].images[0].symlink_to(outside.images[0])
+    folder = tmp_path / "in" / "linked"
+    (tmp_path / "series").mkdir()
+    folder.symlink_to(tmp_path / "series")
+    lines = [
+        "id,patient,site,image,label,structures",
+        "a,a,here,images/a.nii.gz,labels/a.nii.gz,box=5 core=9",
+        "b,b,here,images/b.nii.gz,labels/b.nii.gz,box=5 core=9",
+        "c,c,here,linked,,",
+        "d,d,here,..,,",
+    ]
+    path = tmp_path / "in" / "m.csv"
+    path.write_text("\n".join(lines) + "\n")
+    found = [one.message for one in check_manifest(path).findings if one.kind == "outside-folder"]
+    assert len(found) == 3, found  # one for each folder: not for a
+
+
+def test_a_name_that_no_file_system_takes_is_a_missing_file(tmp_path):
+    case = make_case(tmp_path, "a")
+    write_manifest(tmp_path / "m.csv", [case], channels=["image"], structures=["box", "core"])
+    text = (tmp_path / "m.csv").read_text()
+    (tmp_path / "m.csv").write_text(text.replace("images/a", "ima\0ges/a"))
+    assert ("missing-file", "a") in kinds(check_manifest(tmp_path / "m.csv"))
+
+
+def test_the_labels_of_every_rater_are_looked_at(tmp_path):
+    cases = [make_case(tmp_path, name) for name in "abcd"]
+    write_manifest(tmp_path / "m.csv", cases, channels=["image"], structures=["box", "core"])
+    with (tmp_path / "m.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    for line in lines:
+        line["label_2"] = line["label"]
+    lines[1]["label"] = ""  # drawn by rater 2 alone
+    lines[2]["label_2"] = "nowhere.nii.gz"
+    with (tmp_path / "m.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
+    assert kinds(check_manifest(tmp_path / "m.csv")) == {("missing-file", "c")}
+
+
+def test_a_structure_that_nobody_drew_hides_no_other_fault(tmp_path):
+    cases = [make_case(tmp_path, name) for name in "abc"]
+    cases[1].images[0].unlink()
+    path = tmp_path / "m.csv"
+    write_manifest(path, cases, channels=["image"], structures=["box", "core"])
+    path.write_text(path.read_text().replace("box=5 core=9", "box=5|9 rib=none"))
+    found = check_manifest(path).findings
+    assert {one.kind for one in found} >= {"manifest", "missing-file"}
+    told = " ".join(one.message for one in found)
+    assert "structure 'rib' is annotated in not one of the 3 cases" in told
+
+
+def test_huge_grey_levels_are_measured_without_a_warning():
+    volume = np.full((4, 40, 40), 3e38, dtype=np.float32)
+    with np.errstate(all="raise"):
+        assert pooled(volume, (1, 4, 4)) == pytest.approx(3e38, rel=1e-5)
+
+
+def test_a_folder_as_a_report_is_refused_before_the_work(tmp_path, capsys):
+    with pytest.raises(SystemExit) as error:
+        cli.main(["cohort", "check", "absent.csv", "--json", str(tmp_path)])
+    assert error.value.code == 2
+    assert "is a folder; name the file to write" in capsys.readouterr().err

@@ -227,7 +227,7 @@ class TestImages:
 
     def test_fractional_labels_are_refused(self, tmp_path):
         path = save_nifti(tmp_path / "l.nii.gz", np.full((2, 2, 2), 0.5, np.float32))
-        with pytest.raises(InputError, match="whole numbers, found 0.5"):
+        with pytest.raises(InputError, match=r"whole numbers below 2\^31, found 0.5"):
             read_label(path)
 
     @pytest.mark.parametrize("name", ["i.nii.gz", "i.nii", "i.png", "i.xyz", "none.nii.gz"])
@@ -365,3 +365,20 @@ class TestMsd:
         assert len(cases) == 200
         assert structures == ("anterior", "posterior")
         assert load_case(cases[0]).label.max() == 2
+
+
+def test_a_line_too_short_for_a_site_is_broken_at_every_choice_of_sites(tmp_path):
+    cases = [make_case(tmp_path, name, site="dijon") for name in "ab"]
+    path = tmp_path / "m.csv"
+    write_manifest(path, cases, channels=["image"], structures=["box", "core"])
+    path.write_text(path.read_text() + "c,p\n")
+    for sites in (None, ["dijon"]):
+        with pytest.raises(InputError, match="line 4"):
+            read_manifest(path, sites=sites)
+
+
+def test_line_breaks_in_cells_are_spaces(tmp_path):
+    case = replace(make_case(tmp_path, "a"), tags={"vendor": "x\ry\n\nz"})
+    write_manifest(tmp_path / "m.csv", [case], channels=["image"], structures=["box", "core"])
+    (read,) = read_manifest(tmp_path / "m.csv").cases
+    assert read.tags["vendor"] == "x y z"

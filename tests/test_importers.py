@@ -222,6 +222,7 @@ class TestBids:
         for text, message in (
             ("value\tname\n1\tbox\n", "the columns index and name"),
             ("index\tname\n1.0\tbox\n", "dseg.tsv, line 2: index '1.0'"),
+            (f"index\tname\n{'9' * 5000}\tbox\n", "dseg.tsv, line 2: index '999"),
             ("index\tname\n1\tn/a\n", "line 2: index '1' and name 'n/a'"),
             ("index\tname\n1\n", "line 2: index '1' and name None"),
             ("index\tname\n1\tA+\n2\tA-\n", "line 3: 2 'A-' repeats"),
@@ -411,7 +412,7 @@ class TestConcat:
         assert "no manifest at" in failing(capsys, "concat", one, tmp_path / "no.csv", *output)
         other = tmp_path / "other.csv"
         for text, message in (
-            ("id,patient\n", "lacks the column(s) ['site']"),
+            ("id,patient\nx,x\n", "lacks the column(s) ['site']"),
             ("id,patient,site,image_a\nx,x,x,x\n", "image columns ['image_a']"),
             ("id,patient,site,image\nx,x\n", "line 2: the number of values"),
             ("id,patient,site,image\nx,x,x,i\nx,x,x,i\n", "['other-x'] occur twice"),
@@ -451,3 +452,12 @@ def test_an_image_beside_no_volume_is_refused(tmp_path):
 def test_structures_that_mean_nothing(text):
     with pytest.raises(InputError, match="from 1 upwards"):
         parse_structures(text)
+
+
+def test_a_manifest_that_no_run_would_read_is_refused_when_it_is_made(tmp_path, capsys):
+    top = bids(tmp_path / "study")
+    (top / "dseg.tsv").write_text("index\tname\n1\tmean\n")
+    with pytest.raises(SystemExit) as error:
+        imported(tmp_path, "bids", top, "--suffix", "T1w")
+    assert "is not 'mean', which tables use" in str(error.value)
+    assert "next:" not in capsys.readouterr().out

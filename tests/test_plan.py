@@ -190,6 +190,14 @@ def test_channels_must_agree(tmp_path):
         plan([cases[0], double])
 
 
+def test_voxels_far_below_a_micrometre_keep_their_size(tmp_path):
+    cases = [make_case(tmp_path, name) for name in ("a", "b", "c")]
+    for case in cases:
+        for path in (*case.images, case.label):
+            save_nifti(path, read_image(path)[0], np.diag([9.3e-7, 9.3e-7, 2e-6, 1]))
+    assert plan(cases).spacing_mm == pytest.approx((2e-6, 9.3e-7, 9.3e-7), rel=1e-6)
+
+
 def test_a_file_without_a_voxel_size_among_files_that_have_one_is_named(tmp_path):
     cases = [make_case(tmp_path, name) for name in ("a", "b", "c")]
     for path in (*cases[2].images, cases[2].label):

@@ -330,6 +330,21 @@ def test_groups_by_hand(cases: pd.DataFrame) -> None:
     )
 
 
+def test_any_column_can_be_grouped_by_even_the_case(cases: pd.DataFrame) -> None:
+    table = grouped(frame(ROWS), cases, column="case")
+    assert set(table["case"]) == {row.case for row in ROWS}
+    odd = cases.assign(guideline=cases["guideline"].replace({"wide": " wi/de "}))
+    assert "test/site-B/guideline-wi_de/dice" in summarise_groups(frame(ROWS), odd)
+    blank = cases.assign(guideline=cases["guideline"].replace({"wide": " "}))
+    assert summarise_groups(frame(ROWS), blank) == {}
+
+
+def test_a_case_with_two_lines_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cases.csv").write_text("case,sets,patient,site\na,s,p,x\na,s,p,x\n")
+    with pytest.raises(InputError, match=r"the case\(s\) \['a'\] have several lines"):
+        read_cases(tmp_path / "cases.csv")
+
+
 def test_a_table_is_shown_only_where_it_says_more_than_sets_and_sites(cases: pd.DataFrame) -> None:
     rows = frame(ROWS)
     assert list(group_tables(rows, cases)) == ["guideline"]  # one rater is no group

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from segshift.errors import InputError
 
@@ -21,9 +21,7 @@ def add_cohort_commands(parser: argparse.ArgumentParser) -> None:
     shower = cohort.add_parser("show", help="the fingerprint: spacing, intensities, volumes")
     shower.add_argument("manifest", type=Path)
     shower.add_argument("--figures", type=Path, metavar="FOLDER", help="write figures there too")
-    shower.add_argument(
-        "--structures", metavar="RULES", help="as data.structures: '{liver: 1, kidney: 2}'"
-    )
+    _add_rules(shower)
     shower.set_defaults(run=_show)
     cleaner = cohort.add_parser("clean", help="make the store of preprocessed cases smaller")
     store = Path(os.environ.get("SEGSHIFT_STORE", "data/store"))
@@ -41,9 +39,7 @@ def _add_check(cohort: Any) -> None:  # noqa: ANN401
         "check", help="look for faults and leaks; exit status 2 for errors, 1 for warnings"
     )
     checker.add_argument("manifest", type=Path)
-    checker.add_argument(
-        "--structures", metavar="RULES", help="as data.structures: '{liver: 1, kidney: 2}'"
-    )
+    _add_rules(checker)
     checker.add_argument("--json", type=Path, metavar="FILE", help="write all findings")
     checker.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures")
     checker.add_argument("--min-patients", type=int, default=3, metavar="N", help="per site; 3")
@@ -51,6 +47,12 @@ def _add_check(cohort: Any) -> None:  # noqa: ANN401
         "--allow-outside", action="store_true", help="files may lie outside the manifest's folder"
     )
     checker.set_defaults(run=_check)
+
+
+def _add_rules(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--structures", metavar="RULES", help="as data.structures: '{liver: 1, kidney: 2}'"
+    )
 
 
 def _add_formats(formats: Any) -> None:  # noqa: ANN401
@@ -80,7 +82,7 @@ def _add_formats(formats: Any) -> None:  # noqa: ANN401
 
 
 def _import(arguments: argparse.Namespace) -> None:
-    from segshift.cohort import importers, write_manifest
+    from segshift.cohort import importers, read_manifest, write_manifest
 
     options: dict[str, Any] = {"site": arguments.site}
     if arguments.format != "msd":
@@ -104,6 +106,7 @@ def _import(arguments: argparse.Namespace) -> None:
         f"{arguments.output}: {len(cases)} cases at {', '.join(sites)}, "
         + (f"structures {', '.join(structures)}" if structures else "no labels")
     )
+    read_manifest(arguments.output)  # what a run would refuse is told now
     if structures:
         print(f"next: python train.py data=manifest data.manifest={arguments.output} split=kfold")
 
@@ -156,9 +159,18 @@ def _clean(arguments: argparse.Namespace) -> None:
     print(f"{arguments.store}: {verb} {gone}; left: {store_size(arguments.store)}")
 
 
+def _end_with_error(message: str) -> NoReturn:
+    """Not by status 1, which says that there are warnings."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
 def _check(arguments: argparse.Namespace) -> None:
     from segshift.audit import check_manifest, print_audit, write_page
 
+    for path in (arguments.json, arguments.html):
+        if path and path.is_dir():
+            _end_with_error(f"{path} is a folder; name the file to write")
     audit = check_manifest(
         arguments.manifest,
         structures=_rules(arguments.structures),

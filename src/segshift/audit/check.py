@@ -1,6 +1,5 @@
 """A manifest to an audit: the lines, then every case once and in parallel, then all together."""
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +12,9 @@ from segshift.audit.finding import Audit, Finding, worst_first
 from segshift.audit.listing import check_listing
 from segshift.audit.measure import Facts, measure_case
 from segshift.cohort import Case, Cohort
-from segshift.cohort.manifest import BrokenLine, read_sound_lines
+from segshift.cohort.manifest import BrokenLine, read_sound_lines, unannotated
 from segshift.errors import InputError
-from segshift.progress import tracked
+from segshift.progress import threads, tracked
 
 
 def check_manifest(
@@ -31,7 +30,8 @@ def check_manifest(
     """
     manifest = Path(manifest)
     try:
-        cohort, broken = read_sound_lines(manifest, structures=structures)
+        # All raters' labels are looked at: `majority` asks for none in particular.
+        cohort, broken = read_sound_lines(manifest, structures=structures, rater="majority")
     except InputError as error:
         return _unread(manifest, str(error))
     except Exception as error:  # a linter that dies says nothing
@@ -48,6 +48,9 @@ def check_manifest(
         if fact:
             facts.append(fact)
     findings += [*_broken(broken), *_without_label(cohort.cases)]
+    # A broken line may be the one that annotates it.
+    faults = [] if broken else unannotated(cohort)
+    findings += [Finding(severity="error", kind="manifest", message=text) for text in faults]
     findings += [*compare_cases(facts), *check_duplicates(facts)]
     patients = Counter(site for site, _ in {(case.site, case.patient) for case in cohort.cases})
     return Audit(
@@ -78,9 +81,8 @@ def _broken(lines: Sequence[BrokenLine]) -> list[Finding]:
 
 
 def _measure(cohort: Cohort) -> Sequence[tuple[list[Finding], Facts | None]]:
-    workers = min(len(os.sched_getaffinity(0)), 8) if hasattr(os, "sched_getaffinity") else 4
     count = len(cohort.structures)
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(threads()) as pool:
         results = pool.map(lambda case: measure_case(case, structures=count), cohort.cases)
         return list(tracked(results, "checking cases", total=len(cohort.cases)))
 

@@ -28,10 +28,14 @@ def _real_folder(folder: str) -> str:
 
 
 def real_path(path: Path) -> str:
-    """The path without `..` and linked folders; cheap for many files of one folder."""
+    """The path without `..` and links; cheap for many files of one folder."""
     parent, name = os.path.split(path)
-    # "x/.." and a link at the end need the full look; both are rare.
-    return os.path.join(_real_folder(parent), name) if name not in ("", "..") else str(path)
+    try:
+        if name in ("", "..") or os.path.islink(path):
+            return os.path.realpath(path)
+        return os.path.join(_real_folder(parent), name)
+    except ValueError:  # a name that no file system takes: it becomes `missing-file`
+        return str(path)
 
 
 def _patients_at_two_sites(cases: Sequence[Case]) -> Iterator[Finding]:

@@ -15,6 +15,6 @@ def pooled(volume: np.ndarray, grid: Sequence[int]) -> np.ndarray:
         shape = [1] * result.ndim
         shape[axis] = cells
         # reduceat gives the element itself where two starts are equal: the repetition.
-        sums = np.add.reduceat(result, starts, axis=axis, dtype=np.float32)
-        result = sums / counts.reshape(shape).astype(np.float32)
+        sums = np.add.reduceat(result, starts, axis=axis, dtype=np.float64)
+        result = sums / counts.reshape(shape)
     return np.asarray(result, dtype=np.float32)

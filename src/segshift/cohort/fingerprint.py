@@ -4,7 +4,6 @@ One pass of threads over the files keeps a summary and a seeded sample of voxels
 memory does not grow with the images. Voxels labelled IGNORED are no foreground and count nowhere.
 """
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,12 +15,11 @@ from segshift.cohort.case import Case
 from segshift.cohort.checks import IGNORED, check_headers, load_case
 from segshift.cohort.images import read_image
 from segshift.errors import InputError
-from segshift.progress import tracked
+from segshift.progress import threads, tracked
 from segshift.seeds import generator
 
 SAMPLE = 10_000  # voxels per case, channel and region, as in nnU-Net
 SAMPLES = 2_000_000  # of all cases together
-THREADS = 4  # volumes in memory at once
 SEED = 0  # not the run's seed: a cohort has one fingerprint
 
 
@@ -94,9 +92,8 @@ def read_facts(cases: Sequence[Case], *, quiet: bool = False) -> list[CaseFacts]
     Raises InputError naming the first case that cannot be read or has other channels.
     """
     sample = max(min(SAMPLE, SAMPLES // max(len(cases), 1)), 1)
-    workers = min(os.cpu_count() or 1, THREADS)
     facts: list[CaseFacts] = []
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(threads()) as pool:
         results = pool.map(lambda case: _facts(case, sample), cases)
         for one in results if quiet else tracked(results, "fingerprint", total=len(cases)):
             if facts and len(one.whole) != len(facts[0].whole):

@@ -8,6 +8,7 @@ kidney=2` (see `labelling`); a site may number them in its own way. Other column
 
 import csv
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -53,6 +54,8 @@ def read_manifest(
     cohort, broken = read_sound_lines(
         path, structures=structures, sites=sites, rater=rater, name=name
     )
+    if not broken and (faults := unannotated(cohort)):
+        raise InputError(f"{path}: {faults[0]}")
     if broken:
         more = len(broken) - FAULTS_TOLD
         told = "\n".join(one.message for one in broken[:FAULTS_TOLD])
@@ -77,7 +80,7 @@ def read_sound_lines(
     Raises InputError only for what is wrong with the file as a whole or with the options.
     """
     path = Path(path)
-    columns, lines = _table(path)
+    columns, lines = read_table(path)
     known = sorted({line.get("site") or "" for _, line in lines})
     reader = LineReader(path, columns, structures, rater, known)
     sites = [str(site) for site in sites] if isinstance(sites, list | tuple) else sites
@@ -87,7 +90,8 @@ def read_sound_lines(
     if not chosen:
         raise InputError(f"data.sites={sites!r}: a list of the sites of {path}, which are {known}")
     check_rater(rater)
-    kept = [(n, x) for n, x in lines if sites is None or x["site"] in sites]
+    # A line too short to have a site is broken, wherever it was meant to be.
+    kept = [(n, x) for n, x in lines if sites is None or x["site"] is None or x["site"] in sites]
     reader.prepare([line for _, line in kept])
     cases, broken = [], []
     for number, line in kept:
@@ -100,27 +104,33 @@ def read_sound_lines(
             )
     unknown = (None,) * len(reader.structures)  # of images alone
     cases = [case if case.label_values else replace(case, label_values=unknown) for case in cases]
-    labelled = [case for case in cases if case.label_paths]
-    # A broken line may be the one that annotates it.
-    for place, structure in enumerate(reader.structures if labelled and not broken else ()):
-        if not any(case.annotated[place] for case in labelled):
-            raise InputError(
-                f"{path}: structure {structure!r} is annotated in not one of the {len(cases)} "
-                "cases; take it out of data.structures, or give it a value at one site"
-            )
     cohort = Cohort(name or path.stem, reader.channels, reader.structures, tuple(cases))
     return cohort, tuple(broken)
 
 
-def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Columns of the CSV, and its lines with their numbers."""
+def unannotated(cohort: Cohort) -> list[str]:
+    """A message for each structure that not one case annotates; none for images alone."""
+    labelled = [case for case in cohort.cases if case.label_paths]
+    return [
+        f"structure {structure!r} is annotated in not one of the {len(cohort.cases)} cases; take "
+        "it out of data.structures or the column `structures`, or give it a value at one site"
+        for place, structure in enumerate(cohort.structures if labelled else ())
+        if not any(case.annotated[place] for case in labelled)
+    ]
+
+
+def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Columns of a manifest, and its lines with their numbers; line breaks in cells are spaces.
+
+    Raises InputError for a file that is no table or has a column twice.
+    """
     if not path.is_file():
         raise InputError(f"there is no manifest at {path}; make one with `segshift cohort import`")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             columns = list(reader.fieldnames or ())
-            lines = [(reader.line_num, line) for line in reader]
+            lines = [(reader.line_num, _one_line(line)) for line in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is not a readable CSV file: {error}") from error
     # Spreadsheets write nameless columns at the end; they hold nothing that is asked for.
@@ -130,6 +140,11 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     if not lines:
         raise InputError(f"{path} has a header but no cases")
     return columns, lines
+
+
+def _one_line(line: dict[str, str]) -> dict[str, str]:
+    # csv writes a lone CR bare, and pandas ends the line there.
+    return {k: re.sub(r"[\r\n]+", " ", v) if isinstance(v, str) else v for k, v in line.items()}
 
 
 def write_manifest(

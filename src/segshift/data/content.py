@@ -12,9 +12,8 @@ from pathlib import Path
 from uuid import uuid4
 
 HASHES = "hashes"  # the records' folder below the store
-SETTLED_NS = (
-    2 * 10**9
-)  # coarsest clock of a file system (FAT): a younger file may yet change unseen
+# The coarsest clock of a file system (FAT): a younger file may yet change unseen.
+SETTLED_NS = 2 * 10**9
 
 
 def content_hash(path: Path, *, store: Path) -> str:

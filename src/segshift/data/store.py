@@ -33,7 +33,7 @@ from segshift.plan import (
     normalised,
     resampled_shape,
 )
-from segshift.progress import tracked
+from segshift.progress import threads, tracked
 from segshift.seeds import generator
 from segshift.shifts import Shift
 
@@ -90,8 +90,7 @@ def store_cases(
 
     Raises InputError naming the case if one cannot be read or holds wrong values.
     """
-    workers = min(len(os.sched_getaffinity(0)), 8) if hasattr(os, "sched_getaffinity") else 4
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(threads()) as pool:
         results = pool.map(lambda case: _stored(case, plan, shift, folder), cases)
         label = "reading cases" if shift.severity == 0 else f"{shift.name}{shift.severity}"
         return list(results if quiet else tracked(results, label, total=len(cases)))

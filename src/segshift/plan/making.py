@@ -6,7 +6,6 @@ It differs from nnU-Net in that the patch is bounded by a number of voxels unles
 how much memory there is, and in that slices of a 2D view are always cut along z.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -29,7 +28,7 @@ from segshift.plan.cropping import (
 from segshift.plan.memory import batch_for, checked_memory_gb, fitting_memory
 from segshift.plan.normalisation import plan_normalisation
 from segshift.plan.pooling import ANISOTROPY, SMALLEST_EDGE, padded, topology
-from segshift.progress import tracked
+from segshift.progress import threads, tracked
 
 MOST_GROWTH = 1000  # of the number of voxels, by resampling
 
@@ -169,7 +168,7 @@ def _boxes(
     """What is left of each case; all of it without `box_of`."""
     if box_of is None:
         return [whole_box(header.shape) for header in headers]
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
+    with ThreadPoolExecutor(threads()) as pool:
         return list(tracked(pool.map(box_of, cases), "images", total=len(cases)))
 
 
@@ -182,7 +181,7 @@ def _target_spacing(spacings: np.ndarray, shapes: np.ndarray) -> tuple[float, ..
     if coarse and shape[worst] * ANISOTROPY < shape[others].min():
         finer = np.percentile(spacings[:, worst], 10)
         target[worst] = max(finer, target[others].max())
-    return tuple(round(float(s), 6) for s in target)
+    return tuple(float(f"{s:.7g}") for s in target)  # digits, not decimals: voxels may be tiny
 
 
 def fitting_voxels(size: np.ndarray, spacing_mm: np.ndarray, voxels: int) -> np.ndarray:
@@ -217,7 +216,7 @@ def _structure_frequency(
 ) -> tuple[float, ...]:
     """Shares of the voxels that somebody decided on, each among the cases that annotate it."""
     counts, voxels = np.zeros((2, structures + 1), dtype=np.int64)
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
+    with ThreadPoolExecutor(threads()) as pool:
         found = pool.map(_voxel_counts, cases, boxes)
         for case, here in zip(cases, tracked(found, "labels", total=len(cases)), strict=True):
             counts += here[: structures + 1]

@@ -51,4 +51,7 @@ def read_cases(path: Path) -> pd.DataFrame:
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
         raise InputError(f"{path}: columns missing: {', '.join(missing)}")
+    twice = sorted(set(table["case"][table["case"].duplicated()]))
+    if twice:
+        raise InputError(f"{path}: the case(s) {twice[:5]} have several lines")
     return table

@@ -25,7 +25,7 @@ def grouped(rows: pd.DataFrame, cases: pd.DataFrame, *, column: str) -> pd.DataF
     unknown = sorted(set(rows["case"]) - set(cases["case"]))
     if unknown:
         raise InputError(f"{len(unknown)} cases have rows but no line in cases.csv: {unknown[:10]}")
-    by_value = rows.assign(site=rows["case"].map(cases.set_index("case")[column]))
+    by_value = rows.assign(site=rows["case"].map(_by_case(cases, column)))
     return site_table(by_value[by_value["site"] != ""]).rename(columns={"site": column})
 
 
@@ -50,19 +50,24 @@ def summarise_groups(rows: pd.DataFrame, cases: pd.DataFrame) -> dict[str, float
     """
     summary: dict[str, float] = {}
     for column in GROUPINGS:
-        if column not in cases.columns or len(set(cases[column]) - {""}) < 2:
+        if column not in cases.columns or len(set(_by_case(cases, column)) - {""}) < 2:
             continue
         table = grouped(rows, cases, column=column)
         for line in table[table["structure"] == MEAN].to_dict("records"):
             for metric in rows["metric"].unique():
-                name = f"test/{line['set']}/{column}-{line[column]}/{metric}"
+                value = str(line[column]).replace("/", "_")  # which separates a key's parts
+                name = f"test/{line['set']}/{column}-{value}/{metric}"
                 summary[name] = float(line[metric])
     return {key: value for key, value in sorted(summary.items()) if not math.isnan(value)}
 
 
+def _by_case(cases: pd.DataFrame, column: str) -> "pd.Series[str]":
+    return cases.set_index("case", drop=False)[column].str.strip()
+
+
 def _says_something(rows: pd.DataFrame, cases: pd.DataFrame, column: str) -> bool:
     seen = rows[["set", "case", "site"]].drop_duplicates()
-    seen = seen.assign(value=seen["case"].map(cases.set_index("case")[column]))
+    seen = seen.assign(value=seen["case"].map(_by_case(cases, column)))
     for _, members in seen[seen["value"] != ""].groupby("set"):
         pairs = members[["site", "value"]].drop_duplicates()
         coincide = pairs["site"].is_unique and pairs["value"].is_unique

@@ -97,7 +97,9 @@ def read_label(path: Path) -> np.ndarray:
         label = values[0].astype(np.int32)
         odd = values[0][label != values[0]]
         if len(odd):
-            raise InputError(f"{path}: label values must be whole numbers, found {odd[0]}")
+            raise InputError(
+                f"{path}: label values must be whole numbers below 2^31, found {odd[0]}"
+            )
         return np.ascontiguousarray(label)
 
 

@@ -4,7 +4,10 @@ Through pydicom; compressed pixels through SimpleITK's GDCM. The rescale slope i
 are sorted by their position, never by name or number.
 """
 
+import mmap
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +118,18 @@ def read_tags(file: Path) -> Any:  # noqa: ANN401
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS))
+        with _mapped(file) as content:
+            return pydicom.dcmread(content, stop_before_pixels=True, specific_tags=list(TAGS))
+
+
+@contextmanager
+def _mapped(file: Path) -> Iterator[Any]:
+    """The file's bytes; of a damaged length no more are read than there are.
+
+    An open file would set aside the gigabytes that a length of 0xFFFFFFFE asks for.
+    """
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as map_:
+        yield map_
 
 
 def _plain(file: Path) -> np.ndarray:
@@ -124,7 +138,8 @@ def _plain(file: Path) -> np.ndarray:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        one = pydicom.dcmread(file)
+        with _mapped(file) as content:
+            one = pydicom.dcmread(content)
         pixels = one.pixel_array
     slope = float(one.get("RescaleSlope") or 1)
     return np.asarray(pixels * slope + float(one.get("RescaleIntercept") or 0))

@@ -5,6 +5,7 @@ https://bids-specification.readthedocs.io/en/stable/derivatives/imaging.html
 """
 
 import csv
+import re
 from pathlib import Path
 
 from segshift.cohort.images import SUFFIXES
@@ -41,7 +42,7 @@ def read_values(table: Path) -> dict[str, int]:
             f"{table} should be a table with tabs and the columns index and name ({error!r})"
         ) from error
     for number, (index, name) in enumerate(lines, start=2):
-        if not (index or "").strip().isdecimal() or name in (None, "", "n/a"):
+        if not re.fullmatch(r"\s*[0-9]{1,9}\s*", index or "") or name in (None, "", "n/a"):
             raise InputError(
                 f"{table}, line {number}: index {index!r} and name {name!r} should be a whole "
                 "number and what it means"

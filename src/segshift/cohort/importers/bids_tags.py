@@ -21,6 +21,7 @@ COLUMNS = {
     "ManufacturersModelName": "scanner",
     "InstitutionName": "institution",
 }
+MOST = 1e300  # a number of JSON may be longer than any float
 SECONDS = {"RepetitionTime": "tr_ms", "EchoTime": "te_ms", "InversionTime": "ti_ms"}
 
 
@@ -53,10 +54,13 @@ def sidecar_tags(top: Path, image: Path, stem: str) -> dict[str, str]:
         values.update(_content(path))
     tags = {}
     for key, value in values.items():
-        if key in SECONDS and isinstance(value, int | float):
+        number = isinstance(value, int | float) and abs(value) < MOST
+        if key in SECONDS and number:
             tags[SECONDS[key]] = f"{1000 * value:g}"
-        elif isinstance(value, str | int | float) and not isinstance(value, bool):
-            tags[COLUMNS.get(key, column(key))] = " ".join(str(value).split())
+        elif isinstance(value, str) or (number and not isinstance(value, bool)):
+            text = " ".join(str(value).split())
+            # JSON may hold half of a surrogate pair, which no file can.
+            tags[COLUMNS.get(key, column(key))] = text.encode(errors="replace").decode()
     if "PixelSize" in values and image.name.lower().endswith(pictures.SUFFIXES):
         tags[SPACING] = _spacing(image, values["PixelSize"], values.get("PixelSizeUnits"))
     return tags

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segshift.cohort.importers.imported import Tell
+from segshift.cohort.manifest import read_table
 from segshift.errors import InputError
 
 FIRST = ("id", "patient", "site")
@@ -22,6 +23,8 @@ def concatenate(paths: Sequence[Path], output: Path, *, tell: Tell) -> int:
     if len(set(map(_place, paths))) < len(paths):
         raise InputError(f"a manifest is named twice: {', '.join(map(str, paths))}")
     tables = [_read(path) for path in paths]
+    if output.is_dir():
+        raise InputError(f"{output} is a folder; name the CSV file to write")
     images = [[c for c in columns if _is_image(c)] for columns, _ in tables]
     for path, names in zip(paths, images, strict=True):
         if set(names) != set(images[0]):
@@ -55,24 +58,17 @@ def concatenate(paths: Sequence[Path], output: Path, *, tell: Tell) -> int:
 
 
 def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    if not path.is_file():
-        raise InputError(f"there is no manifest at {path}; make one with `segshift cohort import`")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns, lines = list(reader.fieldnames or ()), list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is not a readable CSV file: {error}") from error
+    columns, lines = read_table(path)
     missing = [name for name in FIRST if name not in columns]
     if missing or not any(map(_is_image, columns)):
         raise InputError(f"{path} lacks the column(s) {missing or ['image']}; it has {columns}")
-    for number, line in enumerate(lines, start=2):
+    for number, line in lines:
         if None in line or None in line.values():
             raise InputError(
                 f"{path}, line {number}: the number of values differs from the "
                 f"{len(columns)} columns"
             )
-    return columns, lines
+    return columns, [line for _, line in lines]
 
 
 def _is_image(column: str) -> bool:
