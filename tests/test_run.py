@@ -13,7 +13,7 @@ from conftest import TINY_TRAINING, composed
 from PIL import Image
 from test_conf import LOSSES, MODELS, SPLITS, UNETS, chosen
 
-from segshift import build, run
+from segshift import build, evaluation, run
 from segshift.cohort import Case, write_manifest
 from segshift.errors import InputError, TrainingDivergedError
 from segshift.losses import WeightedSum
@@ -102,7 +102,7 @@ class TestWhatARunLeavesBehind:
     def test_another_cohort_is_evaluated_from_the_checkpoint_alone(self, folder, phantom, tmp_path):
         """The held-out sites again, through evaluate.py's function: the same rows."""
         config = composed("data=phantom", *phantom, f"checkpoint={folder}", job="evaluate")
-        run.evaluate(config, tmp_path / "again", command="test", choices={})
+        evaluation.evaluate(config, tmp_path / "again", command="test", choices={})
         first = read_rows(folder / "rows.csv").set_index(["set", "case", "structure", "metric"])
         second = read_rows(tmp_path / "again" / "rows.csv")
         assert set(second["site"]) == {"alpha", "beta", "gamma", "delta"}

@@ -50,11 +50,11 @@ def _hydra(job: str) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to here
 
     def task(config: Any) -> None:  # noqa: ANN401
-        from segshift import run
+        from segshift import evaluation, run
 
         hydra_config = HydraConfig.get()
         with _telling(verbose=verbose):  # also here, before Hydra adds a line of its own
-            {"train": run.train, "evaluate": run.evaluate}[job](
+            {"train": run.train, "evaluate": evaluation.evaluate}[job](
                 config,
                 Path(hydra_config.runtime.output_dir),
                 command=shlex.join(["python", f"{job}.py", *hydra_config.overrides.task]),

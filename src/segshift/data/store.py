@@ -36,6 +36,7 @@ from segshift.plan import (
 from segshift.progress import threads, tracked
 from segshift.seeds import generator
 from segshift.shifts import Shift
+from segshift.splits import EvaluationSet
 
 LAYOUT = 3  # raise it when what is written changes
 LANDMARKS = 1000  # voxels per structure remembered for foreground sampling
@@ -94,6 +95,13 @@ def store_cases(
         results = pool.map(lambda case: _stored(case, plan, shift, folder), cases)
         label = "reading cases" if shift.severity == 0 else f"{shift.name}{shift.severity}"
         return list(results if quiet else tracked(results, label, total=len(cases)))
+
+
+def store_sets(
+    sets: Sequence[EvaluationSet], plan: Plan, *, folder: Path, quiet: bool = False
+) -> dict[str, list[StoredCase]]:
+    """The cases of every evaluation set by its name, under its shift."""
+    return {s.name: store_cases(s.cases, plan, s.shift, folder=folder, quiet=quiet) for s in sets}
 
 
 def _mapped(path: Path) -> np.ndarray:

@@ -1,0 +1,69 @@
+"""What a run leaves in its folder: before it starts what it is, at the end what came out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from segshift.cohort import Case
+from segshift.errors import InputError
+from segshift.plan import Plan
+from segshift.report import print_group_tables, print_site_table, write_report
+from segshift.results import (
+    read_cases,
+    read_rows,
+    summarise,
+    summarise_groups,
+    write_cases,
+)
+from segshift.splits import EvaluationSet
+from segshift.tasks import Task
+
+
+def run_name(folder: Path) -> str:
+    """What rows and trackers call the run: its last two folders."""
+    return "/".join(folder.resolve().parts[-2:])
+
+
+def describe(
+    folder: Path,
+    config_yaml: str,
+    sides: Mapping[str, Sequence[Case]],
+    sets: Sequence[EvaluationSet],
+    plan: Plan,
+    about: Mapping[str, Any],
+) -> None:
+    """Write what is needed to repeat the run and to join its rows, into a folder of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with (folder / "config.yaml").open("x") as file:
+            file.write(config_yaml)
+    except FileExistsError as error:
+        raise InputError(
+            f"{folder} holds another run; set name=... or hydra.run.dir=..."
+        ) from error
+    write_json(folder / "split.json", {n: [c.id for c in cases] for n, cases in sides.items()})
+    write_cases(folder / "cases.csv", {s.name: s.cases for s in sets})
+    write_json(folder / "plan.json", asdict(plan))
+    write_json(folder / "environment.json", about)
+
+
+def conclude(folder: Path, task: Task, measured: Mapping[str, Any]) -> None:
+    """From rows to summary, pictures, page and table."""
+    directions, structures = task.directions, task.structures
+    metric = next(iter(directions))
+    higher = directions[metric]
+    rows, cases = read_rows(folder / "rows.csv"), read_cases(folder / "cases.csv")
+    means = {**summarise(rows, directions), **summarise_groups(rows, cases)}
+    write_json(folder / "summary.json", {**measured, **means})
+    write_report(folder, structures=structures, metric=metric, higher_is_better=higher)
+    print_site_table(rows, metric=metric, higher_is_better=higher)
+    print_group_tables(rows, cases, metric=metric)
+    for name in ("rows.csv", "report.html", "figures"):
+        print(f"{name:<12} {folder / name}")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """JSON that every reader takes: a NaN is an error of ours."""
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
