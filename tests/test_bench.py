@@ -23,6 +23,11 @@ def table(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line] for line in lines]
 
 
+def test_intervals_are_timed():
+    rows = table(printed("intervals.py", "--rows=40", "--resamples=100", "--repeats=1"))
+    assert all(float(row[1]) >= 0 for row in rows[2:])
+
+
 def test_losses_are_measured_and_the_boundary_is_scipys():
     rows = table(printed("losses.py", "focal", "--size=24", "--repeats=1"))
     (loss,) = [row for row in rows if row[0] == "`focal`"]

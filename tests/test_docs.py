@@ -68,7 +68,9 @@ def test_real_data_commands(tmp_path, monkeypatch):
     folder = tmp_path / "run"
     run.train(config, folder, command=training, choices={})
     assert "40, 56, 40" in (folder / "plan.json").read_text().replace("\n", "").replace("  ", "")
-    assert len((folder / "rows.csv").read_text().splitlines()) == 1 + 40 * 2 * 2
+    of_masks, of_probabilities = 5, 4
+    lines = (folder / "rows.csv").read_text().splitlines()
+    assert len(lines) == 1 + 40 * 2 * (of_masks + of_probabilities)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -13,7 +13,7 @@ from monai.metrics import DiceMetric, compute_hausdorff_distance
 from numpy.typing import NDArray
 
 from segshift.errors import InputError
-from segshift.metrics import Dice, HausdorffDistance95, Metric, value_if_empty
+from segshift.metrics import Dice, HausdorffDistance95, MaskPair, Metric, value_if_empty
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
 
@@ -188,7 +188,8 @@ def test_empty_masks_follow_the_table(shape: tuple[int, int, int]) -> None:
         assert HD95(pred, ref, spacing_mm) == pytest.approx(diagonal_mm)
     assert math.isnan(DICE(empty, empty, spacing_mm))
     assert math.isnan(HD95(empty, empty, spacing_mm))
-    assert value_if_empty(some, some, worst=0.0) is None
+    pair = MaskPair(some, some, spacing_mm)
+    assert value_if_empty(pair, miss=0.0, false_positive=0.0) is None
 
 
 def test_monai_dice_forgets_a_false_positive_on_an_empty_reference_and_ours_does_not() -> None:

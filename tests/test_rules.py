@@ -19,7 +19,18 @@ def test_lower_rooms_never_import_higher_ones():
 
 
 @pytest.mark.parametrize(
-    "room", ["cli", "audit", "build", "splits", "plan", "shifts", "cohort.checks"]
+    "room",
+    [
+        "cli",
+        "cli_compare",
+        "results",
+        "audit",
+        "build",
+        "splits",
+        "plan",
+        "shifts",
+        "cohort.checks",
+    ],
 )
 def test_these_rooms_start_without_torch(room):
     code = (

@@ -17,6 +17,7 @@ from segshift import build, evaluation, run
 from segshift.cohort import Case, write_manifest
 from segshift.errors import InputError, TrainingDivergedError
 from segshift.losses import WeightedSum
+from segshift.module import TALLIED, SegmentationModule
 from segshift.results import read_rows, summarise
 
 # Every loss and every model once.
@@ -60,13 +61,16 @@ class TestWhatARunLeavesBehind:
         assert names >= {
             "config.yaml", "split.json", "plan.json", "environment.json", "rows.csv",
             "summary.json", "report.html", "metrics.csv", "checkpoints/best.ckpt",
-            "checkpoints/last.ckpt", "figures/sites.png", "figures/curves.png",
+            "checkpoints/last.ckpt", "figures/sites.png", "figures/loss.png",
+            "figures/validation.png", "cases.csv", "reliability.csv", "postprocessing.json",
+            "network.json",
         }  # fmt: skip
 
     def test_rows_are_the_only_truth(self, folder):
         rows = read_rows(folder / "rows.csv")
         summary = json.loads((folder / "summary.json").read_text())
-        derived = summarise(rows, {"dice": True, "hd95_mm": False})
+        task = build.load(folder).module.task
+        derived = summarise(rows, {**TALLIED, **task.directions})
         assert {key: summary[key] for key in derived} == derived
         assert set(rows["run"]) == {"mine/now"}
         assert {"in_domain", "site-beta", "site-gamma", "site-delta"} == set(rows["set"])
@@ -373,3 +377,45 @@ def test_a_checkpoint_that_is_none(tmp_path):
         build.load(tmp_path / "x.ckpt")
     with pytest.raises(InputError, match="no checkpoint at"):
         build.load(tmp_path)
+
+
+class TestPostprocessing:
+    def test_it_is_chosen_on_validation_cases_alone_and_told(
+        self, phantom, tmp_path, monkeypatch, capsys
+    ):
+        looked_at, original = [], SegmentationModule.effects
+
+        def effects(module, item):
+            looked_at.append(item["case"])
+            return original(module, item)
+
+        monkeypatch.setattr(SegmentationModule, "effects", effects)
+        folder = trained(tmp_path / "run", *phantom)
+        assert looked_at == json.loads((folder / "split.json").read_text())["val"]
+        assert "mending: " in capsys.readouterr().out
+        rules = json.loads((folder / "postprocessing.json").read_text())
+        assert list(rules) == ["liver", "kidney", "lesion"]
+        assert all(one["n"] <= len(looked_at) for each in rules.values() for one in each)
+
+    def test_a_run_can_do_without(self, phantom, tmp_path):
+        folder = trained(tmp_path / "run", *phantom, "postprocess=none")
+        assert not (folder / "postprocessing.json").exists()
+
+    def test_what_was_chosen_is_done_to_tested_cases(self, phantom, tmp_path):
+        folder = trained(tmp_path / "run", *phantom, "postprocess=none")
+        numbers = {"dice_before": 0.5, "dice_after": 0.6, "n": 1}
+        all_goes = {"rule": "min_volume_mm3", "value": 1e12, **numbers}
+        (folder / "postprocessing.json").write_text(json.dumps({"liver": [all_goes]}))
+
+        def volumes(name, *overrides):
+            config = composed(
+                "data=phantom", *phantom, f"checkpoint={folder}", *overrides, job="evaluate"
+            )
+            evaluation.evaluate(config, tmp_path / name, command="test", choices={})
+            rows = read_rows(tmp_path / name / "rows.csv")
+            rows = rows[rows["metric"] == "volume_difference_relative"]
+            return {k: v["value"].tolist() for k, v in rows.groupby("structure")}
+
+        with_rules, without = volumes("with"), volumes("without", "postprocess=none")
+        assert set(with_rules["liver"]) == {-2.0} != set(without["liver"])
+        assert with_rules["kidney"] == without["kidney"]

@@ -130,9 +130,12 @@ def module_of(config: DictConfig, plan: Plan, *, precision: str) -> "Segmentatio
     """Network, task, loss, augmentation and optimiser in one LightningModule."""
     import torch
 
+    from segshift.inference import PredictionOptions
     from segshift.module import SegmentationModule
     from segshift.seeds import derived_seed
 
+    prediction = dict(config.get("prediction", {}))  # not in checkpoints before there were any
+    prediction["mirror"] = tuple(prediction.get("mirror", ()))
     task = instantiate(_filled(config, "task", plan))
     with torch.random.fork_rng():
         torch.manual_seed(derived_seed(config.seed, "weights"))
@@ -146,8 +149,8 @@ def module_of(config: DictConfig, plan: Plan, *, precision: str) -> "Segmentatio
         schedule=instantiate(config.optim.schedule),
         schedule_interval=config.optim.interval,
         view=plan.view,
-        window_overlap=config.trainer.window_overlap,
-        channels_last=precision != "32-true",
+        prediction=PredictionOptions(**prediction),
+        precision=precision,
     )
 
 
@@ -249,6 +252,14 @@ def instantiate(node: DictConfig) -> Any:  # noqa: ANN401
         if isinstance(cause, TypeError | ValueError | AttributeError):
             raise InputError(f"{node.get('_target_')}: {cause}") from error
         raise
+
+
+def network_definition(run: LoadedRun) -> dict[str, Any]:
+    """The network's `_target_` and options, all filled in, as plain values."""
+    node = _filled(run.config, "model", run.plan, out_channels=run.module.task.channels)
+    definition = OmegaConf.to_container(node)
+    assert isinstance(definition, dict)
+    return {str(key): value for key, value in definition.items()}
 
 
 def _missing(node: Any, key: str = "") -> Iterator[str]:  # noqa: ANN401

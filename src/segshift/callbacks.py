@@ -1,8 +1,9 @@
-"""What is written while a run goes on: rows, slices, checkpoints, a line an epoch."""
+"""What is written while a run goes on: rows, reliability, slices, checkpoints, lines."""
 
+import csv
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,28 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.nn import functional
 
+from segshift.metrics.reliability import Reliability, ReliabilityBin
 from segshift.module import gathered
 from segshift.plan import box_shape, box_slices
 from segshift.results import Row, append_rows, write_rows
 from segshift.results.names import file_name
 from segshift.tasks import Task
 
+Place = tuple[str, str, str]  # set, site, structure
+SHOWN = 2  # metrics in an epoch's line, the one that chooses first; metrics.csv has all
+
 
 class WriteCases(Callback):
     """Every tested case as soon as it is scored: its rows, and one slice for the report.
 
-    `rows.csv` holds the rows so far; once all ranks are done rank 0 writes it anew, sorted.
+    `rows.csv` holds the rows so far; once all ranks are done rank 0 writes it anew, sorted, and
+    `reliability.csv`: the bins of a reliability diagram per set, site and structure.
     """
 
     def __init__(self, folder: Path, *, run: str, sets: Sequence[str], task: Task) -> None:
         self.folder, self.run, self.sets, self.task = folder, run, tuple(sets), task
         self.rows: list[Row] = []
+        self.reliability: dict[Place, Reliability] = {}
 
     def on_test_batch_end(  # type: ignore[override]
         self,
@@ -46,15 +53,22 @@ class WriteCases(Callback):
         new = [Row(self.run, set_, *who, *score) for score in outputs["scores"]]
         append_rows(self._path(trainer.global_rank), new)
         self.rows += new
+        of_case = {
+            (set_, batch["site"], name): tally.reliability
+            for name, tally in outputs["tallies"].items()
+        }
+        self.reliability = merged([self.reliability, of_case])
         folder = self.folder / "figures" / "slices" / file_name(set_)
         path = folder / f"{file_name(batch['case'])}.npz"
         write_slice(path, batch, outputs["prediction"], task=self.task)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Gather, and let rank 0 write all rows; a case scored twice is an error there."""
-        parts = gathered(self.rows)
+        parts = gathered((self.rows, self.reliability))
         if trainer.is_global_zero:
-            write_rows(self._path(0), [row for part in parts for row in part])
+            write_rows(self._path(0), [row for rows, _ in parts for row in rows])
+            tallies = merged(reliability for _, reliability in parts)
+            write_reliability(self.folder / "reliability.csv", tallies)
         else:
             self._path(trainer.global_rank).unlink(missing_ok=True)
 
@@ -62,10 +76,28 @@ class WriteCases(Callback):
         return self.folder / ("rows.csv" if rank == 0 else f"rows.rank{rank}.csv")
 
 
+def merged(parts: Iterable[Mapping[Place, Reliability]]) -> dict[Place, Reliability]:
+    """The tallies of all parts, place by place."""
+    whole: dict[Place, Reliability] = {}
+    for part in parts:
+        for place, tally in part.items():
+            whole[place] = whole[place].merged(tally) if place in whole else tally
+    return whole
+
+
+def write_reliability(path: Path, tallies: Mapping[Place, Reliability]) -> None:
+    """A line per set, site, structure and bin; `nan` is the confidence of a bin without voxels."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["set", "site", "structure", *ReliabilityBin._fields])
+        for place, tally in sorted(tallies.items()):
+            writer.writerows([*place, *line] for line in tally.table())
+
+
 def write_slice(path: Path, item: Mapping[str, Any], prediction: np.ndarray, *, task: Task) -> None:
-    """Image (H, W), masks of reference and prediction (structures, H, W) of the fullest slice."""
+    """Image (H, W), masks of reference and prediction (structures, H, W) of a telling slice."""
     reference = item["label"][0].cpu().numpy()
-    z = int(np.argmax(((reference > 0) | (prediction > 0)).sum(axis=(1, 2))))
+    z = _telling_slice(task, reference, prediction)
     plane = _plane(item["image"][:1].float(), item["box"], z, reference.shape[1:])
     path.parent.mkdir(parents=True, exist_ok=True)
     # Rows of a volume run towards the patient's front, which belongs at the top of a picture.
@@ -78,6 +110,19 @@ def write_slice(path: Path, item: Mapping[str, Any], prediction: np.ndarray, *, 
         prediction=np.stack([*task.predicted(prediction[z][up])]),
         spacing_mm=np.array(item["spacing"][1:]),
     )
+
+
+def _telling_slice(task: Task, reference: np.ndarray, prediction: np.ndarray) -> int:
+    """Where most of the reference is, a small structure counting as much as a large one.
+
+    Not where most was predicted: there a missed lesion would be on no picture.
+    """
+    for masks in (task.referred(reference), task.predicted(prediction)):
+        areas = [mask.sum(axis=(1, 2)) for mask in masks]
+        shares = [area / area.sum() for area in areas if area.any()]
+        if shares:
+            return int(np.argmax(np.sum(shares, axis=0)))
+    return len(reference) // 2
 
 
 def _plane(
@@ -163,7 +208,7 @@ class EpochLine(Callback):
         metrics = trainer.callback_metrics
         values = "  ".join(
             f"{name} {float(metrics[name]):.4g}"
-            for name in ("train/loss", *(n for n in metrics if n.startswith("val/")))
+            for name in ("train/loss", *[n for n in metrics if n.startswith("val/")][:SHOWN])
             if name in metrics
         )
         print(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from segshift.cli_cohort import add_cohort_commands
+from segshift.cli_compare import add_compare_command
 from segshift.errors import InputError, TrainingDivergedError
 
 
@@ -26,10 +27,15 @@ def evaluate() -> None:
     _hydra("evaluate")
 
 
+def predict() -> None:
+    """`python predict.py ...` and `segshift predict ...`."""
+    _hydra("predict")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """`segshift train|evaluate|network|cohort ...`."""
+    """`segshift train|evaluate|predict|compare|export|network|cohort ...`."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if arguments and arguments[0] in ("train", "evaluate"):
+    if arguments and arguments[0] in ("train", "evaluate", "predict"):
         sys.argv = [f"segshift {arguments[0]}", *arguments[1:]]
         _hydra(arguments[0])
         return
@@ -50,10 +56,13 @@ def _hydra(job: str) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to here
 
     def task(config: Any) -> None:  # noqa: ANN401
-        from segshift import evaluation, run
+        from segshift import evaluation, prediction, run
 
         hydra_config = HydraConfig.get()
         with _telling(verbose=verbose):  # also here, before Hydra adds a line of its own
+            if job == "predict":  # it has no folder of its own to describe
+                prediction.predict(config)
+                return
             {"train": run.train, "evaluate": evaluation.evaluate}[job](
                 config,
                 Path(hydra_config.runtime.output_dir),
@@ -65,6 +74,11 @@ def _hydra(job: str) -> None:
                 },
             )
 
+    if job == "evaluate" and any(
+        word.startswith(("predictions=", "references=")) for word in sys.argv[1:]
+    ):
+        # A folder of that name where one stands would be a group of configs.
+        sys.argv.append("hydra.searchpath=[]")
     with _telling(verbose=verbose):
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)(task)()
 
@@ -112,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("train", help="the same as python train.py; see segshift train --help")
     commands.add_parser("evaluate", help="the same as python evaluate.py")
+    commands.add_parser("predict", help="the same as python predict.py")
     network = commands.add_parser(
         "network", help="a network in numbers: stages, receptive field, FLOPs, memory"
     )
@@ -119,6 +134,14 @@ def _parser() -> argparse.ArgumentParser:
         "overrides", nargs="*", metavar="GROUP=CHOICE", help="as for train: model=... data=..."
     )
     network.set_defaults(run=_network)
+    exporter = commands.add_parser("export", help="a run's network for other software")
+    exporter.add_argument("checkpoint", metavar="RUN", help="a run's folder or a .ckpt")
+    exporter.add_argument("--format", required=True, help="torch_export, onnx or monai_bundle")
+    exporter.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FOLDER", help="a new or empty one"
+    )
+    exporter.set_defaults(run=_export)
+    add_compare_command(commands.add_parser("compare", help="which run is better, or is it chance"))
     add_cohort_commands(commands.add_parser("cohort", help="make, look at and check a manifest"))
     return parser
 
@@ -141,6 +164,12 @@ def _network(arguments: argparse.Namespace) -> None:
         precision = environment.precision(trainer.precision, trainer.accelerator)
         module = build.module_of(parts.config, parts.plan, precision=precision)
         print_network(network_numbers(module, parts.plan, precision=precision))
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from segshift.export import export
+
+    export(arguments.checkpoint, arguments.output, to=arguments.format)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,47 @@
-"""An existing model on other cases: from a checkpoint and a cohort to rows and a report."""
+"""An existing model on other cases, or anyone's masks of them: to rows and a report."""
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from segshift import build, environment
+from segshift.errors import InputError
+from segshift.postprocessing import read_rules
+from segshift.progress import tracked
+from segshift.scoring import Pairs, pair_files
+
+FILES = ("predictions", "references", "structures", "cases", "metrics")  # options of masks alone
+TOLD = 10  # names in a line
 
 
 def evaluate(config: DictConfig, folder: Path, *, command: str, choices: Mapping[str, str]) -> None:
+    """Test `checkpoint` on the cases of a cohort, or score the files in `predictions`."""
+    files = config.predictions is not None or config.references is not None
+    if files and not OmegaConf.is_missing(config, "checkpoint"):
+        raise InputError(
+            f"checkpoint={config.checkpoint} and predictions={config.predictions}: a model is "
+            "tested on cases, or masks are held against references; give one of the two"
+        )
+    if files:
+        score_files(config, folder, command=command, choices=choices)
+    elif OmegaConf.is_missing(config, "checkpoint"):
+        raise InputError(
+            "checkpoint is required: add checkpoint=... to the command; or, to score masks that "
+            "are there already, predictions=FOLDER references=FOLDER"
+        )
+    else:
+        test(config, folder, command=command, choices=choices)
+
+
+def test(config: DictConfig, folder: Path, *, command: str, choices: Mapping[str, str]) -> None:
     """Test an existing model on the cases of another cohort that it has not seen."""
     config = build.resolved(config)
     environment.check_precision(config.trainer.precision)
     environment.check_accelerator(config.trainer.accelerator)
+    if config.postprocess not in ("auto", "none"):
+        raise InputError(f"postprocess={config.postprocess}: auto or none")
     checkpoint = build.checkpoint_file(config.checkpoint)
     cohort = build.cohort_of(config)
 
@@ -25,6 +54,8 @@ def evaluate(config: DictConfig, folder: Path, *, command: str, choices: Mapping
     environment.check_devices(config.trainer.accelerator, 1)
     precision = environment.precision(config.trainer.precision, config.trainer.accelerator)
     run = build.load(checkpoint, precision=precision)
+    if config.postprocess == "auto":
+        run.module.rules = read_rules(checkpoint)
     sets = build.unseen_sets(config, cohort, run)
     tests = store_sets(sets, run.plan, folder=Path(config.store))
     environment.keep_freed_memory()
@@ -50,3 +81,68 @@ def evaluate(config: DictConfig, folder: Path, *, command: str, choices: Mapping
     trainer.test(run.module, datamodule=data, verbose=False)
     memory = environment.peak_memory_gb(trainer.strategy.root_device.type)
     conclude(folder, run.module.task, {**timer.seconds, **memory})
+
+
+def score_files(
+    config: DictConfig, folder: Path, *, command: str, choices: Mapping[str, str]
+) -> None:
+    """Score masks that any software made against references, and write what a run writes."""
+    start = time.monotonic()
+    given = {name: OmegaConf.select(config, name) for name in FILES}
+    for name in ("predictions", "references"):
+        if given[name] is None:
+            raise InputError(f"{name} is required: add {name}=... to the command")
+    options = OmegaConf.to_container(OmegaConf.create(given))
+    assert isinstance(options, dict)
+    metrics = [build.instantiate(metric) for metric in config.metrics]
+    pairs = pair_files(
+        Path(str(options["predictions"])),
+        references=Path(str(options["references"])),
+        structures=options["structures"],
+        sites=OmegaConf.select(config, "data.sites"),
+        rater=OmegaConf.select(config, "data.rater", default=1),
+        cases=None if options["cases"] is None else Path(str(options["cases"])),
+    )
+    _tell(pairs)
+
+    from segshift.folder import conclude, run_name, write_json
+    from segshift.results import Row, append_rows, write_cases, write_rows
+    from segshift.scoring.scores import score_pair
+    from segshift.tasks import Semantic
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with (folder / "config.yaml").open("x") as file:
+            file.write(OmegaConf.to_yaml({**options, "command": command}))
+    except FileExistsError as error:
+        raise InputError(f"{folder} holds another run; set name=...") from error
+    cases = {name: [pair.case for pair in members] for name, members in pairs.sets.items()}
+    write_json(folder / "split.json", {n: [case.id for case in c] for n, c in cases.items()})
+    write_cases(folder / "cases.csv", cases)
+    about = environment.record(pairs.cohort, command=command, choices=choices)
+    write_json(folder / "environment.json", about)
+    task = Semantic(structures=pairs.cohort.structures, metrics=metrics)
+    rows: list[Row] = []
+    todo = [(name, pair) for name, members in pairs.sets.items() for pair in members]
+    for set_, pair in tracked(todo, "scoring", total=len(todo)):
+        who = (pair.case.id, pair.case.patient, pair.case.site)
+        new = [Row(run_name(folder), set_, *who, *s) for s in score_pair(pair, task=task)]
+        append_rows(folder / "rows.csv", new)  # which an interrupted run keeps
+        rows += new
+    write_rows(folder / "rows.csv", rows)
+    missed = {"predictions/missing": len(pairs.missing), "predictions/extra": len(pairs.extra)}
+    conclude(folder, task, {"time/score_s": time.monotonic() - start, **missed})
+
+
+def _tell(pairs: Pairs) -> None:
+    """Say what was found, and loudly what was not."""
+    sizes = ", ".join(f"{name} {len(members)}" for name, members in pairs.sets.items())
+    print(f"cases:     {sizes}; structures {', '.join(pairs.cohort.structures)}")
+    if pairs.extra:
+        names = ", ".join(path.name for path in pairs.extra[:TOLD])
+        print(f"left out:  {len(pairs.extra)} predictions without a reference: {names}")
+    if pairs.missing:
+        print(
+            f"WARNING: {len(pairs.missing)} cases have no prediction and are scored as misses: "
+            f"{', '.join(pairs.missing[:TOLD])}"
+        )

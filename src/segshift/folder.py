@@ -8,8 +8,9 @@ from typing import Any
 
 from segshift.cohort import Case
 from segshift.errors import InputError
+from segshift.module import TALLIED
 from segshift.plan import Plan
-from segshift.report import print_group_tables, print_site_table, write_report
+from segshift.report import print_failures, print_group_tables, print_site_table, write_report
 from segshift.results import (
     read_cases,
     read_rows,
@@ -55,11 +56,12 @@ def conclude(folder: Path, task: Task, measured: Mapping[str, Any]) -> None:
     metric = next(iter(directions))
     higher = directions[metric]
     rows, cases = read_rows(folder / "rows.csv"), read_cases(folder / "cases.csv")
-    means = {**summarise(rows, directions), **summarise_groups(rows, cases)}
+    means = {**summarise(rows, {**TALLIED, **directions}), **summarise_groups(rows, cases)}
     write_json(folder / "summary.json", {**measured, **means})
     write_report(folder, structures=structures, metric=metric, higher_is_better=higher)
     print_site_table(rows, metric=metric, higher_is_better=higher)
     print_group_tables(rows, cases, metric=metric)
+    print_failures(rows)
     for name in ("rows.csv", "report.html", "figures"):
         print(f"{name:<12} {folder / name}")
 

@@ -2,7 +2,8 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
@@ -10,14 +11,16 @@ import numpy as np
 import torch
 import torch.distributed
 from torch import nn
-from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from segshift.errors import TrainingDivergedError
-from segshift.inference import predict_case
-from segshift.losses import Scheduled
-from segshift.plan import View, box_shape, box_slices
+from segshift.inference import PredictionOptions, Slab, entropy, predict_slabs
+from segshift.losses import IGNORE, Scheduled
+from segshift.metrics.reliability import Reliability
+from segshift.metrics.uncertainty import ErrorDetection
+from segshift.plan import View
+from segshift.postprocessing import JudgedCase, Rules, effects, postprocessed
 from segshift.tasks import Score, Task
 from segshift.tasks.task import Loss
 
@@ -25,6 +28,31 @@ Augmentation = Callable[
     [torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]
 ]
 FINITE_CHECK_STEPS = 10  # asking the device for a value stalls it, so not at every step
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+TALLIED = {"ece": False, "brier": False, "nll": False, "uncertainty_auroc": True}
+"""What is measured of probabilities instead of masks, and whether higher is better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What the probabilities of one structure were worth over the voxels of a case."""
+
+    reliability: Reliability
+    detection: ErrorDetection
+
+    def scores(self, structure: str) -> Iterator[Score]:
+        """As rows, with the names of TALLIED."""
+        for metric in ("ece", "brier", "nll"):
+            yield Score(structure, metric, getattr(self.reliability, metric))
+        yield Score(structure, "uncertainty_auroc", self.detection.auroc)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Decoded labels (D, H, W) on the case's own grid and, if asked for, a tally per structure."""
+
+    labels: np.ndarray
+    tallies: tuple[Tally, ...] = ()
 
 
 class SegmentationModule(L.LightningModule):
@@ -41,17 +69,19 @@ class SegmentationModule(L.LightningModule):
         schedule: Callable[[Optimizer], LRScheduler],
         schedule_interval: str,
         view: View,
-        window_overlap: float,
-        channels_last: bool,
+        prediction: PredictionOptions,
+        precision: str,
     ) -> None:
         super().__init__()
         self.network, self.task, self.loss, self.augment = network, task, loss, augment
         self.optimizer, self.schedule = optimizer, schedule
         self.schedule_interval, self.view = schedule_interval, view
-        self.window_overlap = window_overlap
-        self.memory_format = _memory_format(view) if channels_last else torch.contiguous_format
+        self.prediction, self.autocast = prediction, AUTOCAST.get(precision)
+        plain = precision == "32-true"
+        self.memory_format = torch.contiguous_format if plain else _memory_format(view)
         self.network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.selection = next(iter(task.directions))
+        self.rules: Rules = {}  # of post-processing; none until they are chosen
         self._validated: list[Score] = []
         self._finite = torch.tensor(True)
 
@@ -93,24 +123,69 @@ class SegmentationModule(L.LightningModule):
             self._finite = self._finite.to(parameter.device) & parameter.isfinite().all()
         self.check_finite()
 
-    def predict(self, item: Mapping[str, Any]) -> np.ndarray:
-        """Decoded prediction (D, H, W) on the case's own grid for one evaluation item."""
-        activated = predict_case(
-            self.network,
+    def slabs(self, item: Mapping[str, Any]) -> Iterator[Slab]:
+        """Probabilities of one evaluation item, slab after slab on the case's own grid."""
+        return predict_slabs(
+            [self.network],
             item["image"],
             self.view,
             activation=self.task.activation,
-            overlap=self.window_overlap,
+            shape=item["shape"],
+            box=item["box"],
+            exclusive=self.exclusive,
+            overlap=self.prediction.overlap,
+            mirror_axes=self.prediction.mirror,
+            budget_gb=self.prediction.budget_gb,
+            window_batch=self.prediction.window_batch,
+            autocast=self.autocast,
         )
-        whole, shape = tuple(item["label"].shape[1:]), box_shape(item["box"])
-        if activated.shape[1:] != shape:
-            activated = functional.interpolate(activated[None], size=shape, mode="trilinear")[0]
-        decoded = self.task.decode(activated)
-        if shape == whole:
-            return decoded
-        prediction = np.zeros(whole, decoded.dtype)  # nothing is in what was cropped off
-        prediction[box_slices(item["box"])] = decoded
-        return prediction
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether channels exclude each other: then there is one more, for the background."""
+        return self.task.channels > len(self.task.structures)
+
+    def predict(self, item: Mapping[str, Any], *, tallied: bool = False) -> Prediction:
+        """Decode one evaluation item; tallies compare its probabilities with its `label`."""
+        tallies = tuple(Tally(Reliability(), ErrorDetection()) for _ in self.task.structures)
+        labels: np.ndarray | None = None
+        for slab in self.slabs(item):
+            decoded = self.task.decode(slab.probability)
+            if labels is None:
+                labels = np.zeros(tuple(item["shape"]), decoded.dtype)
+            place = slice(slab.start, slab.start + len(decoded))
+            labels[place] = decoded
+            if tallied:
+                self._tally(tallies, slab, decoded, item["label"][0, place].cpu().numpy())
+        assert labels is not None
+        return Prediction(labels, tallies if tallied else ())
+
+    def _tally(
+        self, tallies: Iterable[Tally], slab: Slab, decoded: np.ndarray, reference: np.ndarray
+    ) -> None:
+        """Add a slab's voxels; those that nobody decided on count nowhere."""
+        counted = reference != IGNORE
+        doubt = entropy(slab.probability, exclusive=self.exclusive).clamp_min_(0).numpy()[counted]
+        probabilities = slab.probability[1:] if self.exclusive else slab.probability
+        masks = self.task.predicted(decoded), self.task.referred(reference)
+        for tally, probability, predicted, referred in zip(
+            tallies, probabilities, *masks, strict=True
+        ):
+            truth = referred[counted]
+            tally.reliability.add(probability.numpy()[counted], truth)
+            tally.detection.add(doubt, predicted[counted] != truth)
+
+    def effects(self, item: Mapping[str, Any]) -> list[np.ndarray | None]:
+        """What every candidate of a post-processing would do to one validation case."""
+        reference = item["label"][0].cpu().numpy()
+        masks = zip(self.task.referred(reference), self.task.known(item["annotated"]), strict=True)
+        case = JudgedCase(
+            labels=self.predict(item).labels,
+            references=[mask if known else None for mask, known in masks],
+            counted=reference != IGNORE,
+            spacing_mm=tuple(item["spacing"]),
+        )
+        return effects(case, exclusive=self.exclusive)
 
     def scores(self, item: Mapping[str, Any], prediction: np.ndarray) -> list[Score]:
         """Every score of one case."""
@@ -121,7 +196,7 @@ class SegmentationModule(L.LightningModule):
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Score one whole validation case."""
         if batch["counted"]:
-            self._validated += self.scores(batch, self.predict(batch))
+            self._validated += self.scores(batch, self.predict(batch).labels)
 
     def on_validation_epoch_end(self) -> None:
         """Log means over all ranks' cases, structures first, as every table does."""
@@ -134,11 +209,27 @@ class SegmentationModule(L.LightningModule):
     def test_step(
         self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0
     ) -> dict[str, Any] | None:
-        """Prediction and scores of one whole case; callbacks write them down."""
+        """Labels, scores and tallies by structure of one whole case; callbacks write them down."""
         if not batch["counted"]:
             return None
-        prediction = self.predict(batch)
-        return {"prediction": prediction, "scores": self.scores(batch, prediction)}
+        prediction = self.predict(batch, tallied=True)
+        labels = postprocessed(
+            prediction.labels,
+            self.rules,
+            batch["spacing"],
+            structures=self.task.structures,
+            exclusive=self.exclusive,
+        )
+        scores = self.scores(batch, labels)
+        known = zip(
+            self.task.structures,
+            prediction.tallies,
+            self.task.known(batch["annotated"]),
+            strict=True,
+        )
+        tallies = {structure: tally for structure, tally, judged in known if judged}
+        scores += [score for name, tally in tallies.items() for score in tally.scores(name)]
+        return {"prediction": labels, "scores": scores, "tallies": tallies}
 
 
 def mean_of_structure_means(scores: Iterable[Score], metric: str) -> float:

@@ -18,13 +18,16 @@ NUMBERS: dict[str, tuple[type, float, float]] = {  # kind, lowest, highest
     "trainer.epochs": (int, 1, math.inf),
     "trainer.steps_per_epoch": (int, 1, math.inf),
     "trainer.gradient_clip": (float, 0, math.inf),
-    "trainer.window_overlap": (float, 0, 0.99),
     "trainer.workers": (int, 0, math.inf),
+    "prediction.overlap": (float, 0, 0.99),
+    "prediction.budget_gb": (float, 0.01, math.inf),
+    "prediction.window_batch": (int, 1, math.inf),
 }
 DERIVED = ("plan.batch",)  # may be null
 CHOICES = {  # as in segshift.networks.options and segshift.data, which need torch
     "plan.interpolation": ("linear", "spline"),
     "plan.crop": ("nonzero", "none"),
+    "postprocess": ("auto", "none"),
     "sampling.balance": ("none", "site", "structure"),
     "model.norm": ("instance", "batch", "group"),
     "model.downsample": ("strided", "max_pool"),

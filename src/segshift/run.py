@@ -6,17 +6,21 @@ pixels before a second is trained.
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from segshift import build, environment
+from segshift import build, environment, postprocessing
 from segshift.errors import TrainingDivergedError
 from segshift.launch import launch
+from segshift.progress import tracked
 
 if TYPE_CHECKING:
+    from segshift.data import CohortDataModule
     from segshift.data.store import StoredCase
+    from segshift.module import SegmentationModule
 
     StoredSets = tuple[list[StoredCase], list[StoredCase], dict[str, list[StoredCase]]]
 
@@ -52,7 +56,7 @@ def fit_and_test(parts: build.Experiment, cases: "StoredSets", folder: Path) -> 
 
     from segshift import callbacks, tracking
     from segshift.data import CohortDataModule
-    from segshift.folder import conclude, run_name
+    from segshift.folder import conclude, run_name, write_json
     from segshift.report import write_network
     from segshift.seeds import derived_seed
     from segshift.trainer import make_trainer
@@ -105,6 +109,14 @@ def fit_and_test(parts: build.Experiment, cases: "StoredSets", folder: Path) -> 
         trainer.fit(module, datamodule=data)
     except TrainingDivergedError as error:
         raise TrainingDivergedError(f"{error}. Last good checkpoint: {checkpoints.last}") from error
+    if config.postprocess == "auto":
+        best = torch.load(checkpoints.best_model_path, map_location="cpu", weights_only=True)
+        module.load_state_dict(best["state_dict"])
+        module.rules = _chosen_rules(module.to(trainer.strategy.root_device), data)
+        if trainer.is_global_zero:
+            rules = {name: [asdict(r) for r in each] for name, each in module.rules.items()}
+            print(f"mending:   {postprocessing.told(module.rules)}")
+            write_json(folder / postprocessing.RECORD, rules)
     trainer.test(module, datamodule=data, ckpt_path="best", verbose=False, weights_only=True)
     if trainer.is_global_zero:
         best = checkpoints.best_model_score
@@ -112,7 +124,31 @@ def fit_and_test(parts: build.Experiment, cases: "StoredSets", folder: Path) -> 
         memory = environment.peak_memory_gb(trainer.strategy.root_device.type)
         measured = {"selection": "source_val", **chosen, **timer.seconds, **memory}
         conclude(folder, module.task, measured)
-        tracking.upload(loggers, folder)
+        task, metric = module.task, module.selection
+        higher = task.directions[metric]
+        tracking.upload(
+            loggers, folder, structures=task.structures, metric=metric, higher_is_better=higher
+        )
+
+
+def _chosen_rules(
+    module: "SegmentationModule", data: "CohortDataModule"
+) -> dict[str, tuple[postprocessing.Rule, ...]]:
+    """Of the validation cases alone, every rank its share."""
+    import torch
+
+    from segshift.module import gathered
+
+    cases = data.val_dataloader()
+    tables = []
+    with torch.inference_mode():
+        module.eval()
+        for item in tracked(cases, "post-processing", total=len(cases)):
+            moved = data.transfer_batch_to_device(item, module.device, 0)
+            if item["counted"]:
+                tables.append(module.effects(moved))
+    everyone = [table for part in gathered(tables) for table in part]
+    return postprocessing.chosen_rules(everyone, structures=module.task.structures)
 
 
 def _loggers(parts: build.Experiment, folder: Path) -> list[Any]:

@@ -8,7 +8,15 @@ from typing import Any, Literal
 
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
-from segshift.results import read_rows
+from segshift.report.slices import (
+    SHOWN_FAILURES,
+    Shown,
+    best_median_worst,
+    read_slice,
+    sets_of,
+    worst_cases,
+)
+from segshift.results import read_rows, site_table
 
 ONLINE_WITHIN_S = 30.0  # then a run does not wait for the network any longer
 
@@ -21,24 +29,74 @@ def loggers(
     return [curves, _wandb(folder, run, project, config)] if wandb else [curves]
 
 
-def upload(loggers: Sequence[Logger], folder: Path) -> None:
-    """Log rows, summary and pictures to Weights & Biases, end its run and say where it is."""
+def upload(
+    loggers: Sequence[Logger],
+    folder: Path,
+    *,
+    structures: Sequence[str],
+    metric: str,
+    higher_is_better: bool,
+) -> None:
+    """Log what the report shows to Weights & Biases, end its run and say where it is."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            import wandb
-
             run = logger.experiment
-            rows, summary = folder / "rows.csv", folder / "summary.json"
-            run.log({"rows": wandb.Table(dataframe=read_rows(rows))})
-            run.log(
-                {p.stem: wandb.Image(str(p)) for p in sorted((folder / "figures").glob("*.png"))}
+            log_results(
+                run,
+                folder,
+                structures=structures,
+                metric=metric,
+                higher_is_better=higher_is_better,
             )
-            run.summary.update(json.loads(summary.read_text()))
             place = Path(run.dir).parent
             run.finish()
             hint = "" if os.environ.get("WANDB_API_KEY") else "set WANDB_API_KEY to log online; "
             sync = f"offline; {hint}upload with: wandb sync {place}"
             print(f"W&B:         {sync if run.offline else run.url}")
+
+
+def log_results(
+    run: Any,  # noqa: ANN401 - wandb is imported only if it is used
+    folder: Path,
+    *,
+    structures: Sequence[str],
+    metric: str,
+    higher_is_better: bool,
+) -> None:
+    """Tables of rows and sites, the figures, and cases as images with masks that can be toggled.
+
+    Under `overlays/<set>` are its best, median and worst case, under `failures` the worst of all.
+    """
+    import wandb
+
+    chosen: dict[str, Any] = {"metric": metric, "higher_is_better": higher_is_better}
+    rows = read_rows(folder / "rows.csv")
+    tables = {"rows": rows, "site_table": site_table(rows)}
+    run.log({name: wandb.Table(dataframe=table) for name, table in tables.items()})
+    run.log({p.stem: wandb.Image(str(p)) for p in sorted((folder / "figures").glob("*.png"))})
+    shown = {
+        f"overlays/{set_}": best_median_worst(rows, folder, set_=set_, **chosen)
+        for set_ in sets_of(rows)
+    }
+    shown["failures"] = worst_cases(rows, folder, count=SHOWN_FAILURES, **chosen)
+    labels = {k + 1: name for k, name in enumerate(structures)}
+    run.log({name: [_image(one, labels, metric) for one in cases] for name, cases in shown.items()})
+    run.summary.update(json.loads((folder / "summary.json").read_text()))
+
+
+def _image(shown: Shown, labels: Mapping[int, str], metric: str) -> Any:  # noqa: ANN401
+    import wandb
+
+    one = read_slice(shown.path)
+    masks = {"prediction": one.prediction, "reference": one.reference}
+    return wandb.Image(
+        one.grey(),
+        caption=f"{shown.case}, {shown.site}: {shown.why} {metric} {shown.value:.3g}",
+        masks={
+            name: {"mask_data": one.classes(mask), "class_labels": dict(labels)}
+            for name, mask in masks.items()
+        },
+    )
 
 
 def _wandb(folder: Path, run: str, project: str, config: Mapping[str, Any]) -> WandbLogger:

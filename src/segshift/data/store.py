@@ -22,16 +22,12 @@ from segshift.cohort import Case
 from segshift.cohort.checks import IGNORED, SPACING, Volume, load_case
 from segshift.cohort.images import image_files
 from segshift.data.content import content_hash
-from segshift.data.resample import resampled_image, resampled_label
+from segshift.data.preprocessing import preprocessed_image
+from segshift.data.resample import resampled_label
 from segshift.plan import (
     Box,
     Plan,
-    body,
-    box_shape,
     box_slices,
-    crop_box,
-    normalised,
-    resampled_shape,
 )
 from segshift.progress import threads, tracked
 from segshift.seeds import generator
@@ -126,24 +122,13 @@ def _preprocessed(
     random = generator(SEED, "shift", shift.name, shift.severity, case.id)
     image = shift(volume.image, spacing_mm=volume.spacing_mm, random=random)
     # Of the shifted image: nobody has another one to crop, and noise in the air is no zero.
-    box = crop_box(image, crop=plan.crop)
-    place = box_slices(box)
-    image = image[:, *place]
-    shape = resampled_shape(box_shape(box), volume.spacing_mm, plan.spacing_mm)
-    finer = resampled_image(
-        image,
-        shape,
-        interpolation=plan.interpolation,
-        spacing_mm=volume.spacing_mm,
-        target_mm=plan.spacing_mm,
-    )
+    finer, box = preprocessed_image(image, plan, spacing_mm=volume.spacing_mm)
+    place, shape = box_slices(box), finer.shape[1:]
     # Where a structure is not annotated, what was not drawn may be that one.
     drawn = volume.label if all(case.annotated) else np.where(volume.label, volume.label, IGNORED)
     label = resampled_label(np.ascontiguousarray(drawn[place]), shape)
-    masked = any(rule.nonzero for rule in plan.normalisation)
-    inside = resampled_label(body(image).astype(np.uint8), shape) > 0 if masked else None
     return {
-        "image": normalised(finer, plan.normalisation, inside=inside),
+        "image": finer,
         "label": label,
         "reference": volume.label,
         "landmarks": _landmarks(label, generator(SEED, "landmarks", case.id)),

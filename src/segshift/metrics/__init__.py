@@ -1,8 +1,47 @@
-"""How good one predicted structure is: pure functions of two masks, with units in the name."""
+"""How good one predicted structure is: pure functions of two masks, with units in the name.
 
-from segshift.metrics.dice import Dice
+And tallies of probabilities, which need no mask: `Reliability` and `ErrorDetection`.
+"""
+
+from segshift.metrics.centreline import ClDice
 from segshift.metrics.empty import value_if_empty
-from segshift.metrics.hausdorff import HausdorffDistance95
+from segshift.metrics.lesions import LesionF1, LesionFalsePositives, LesionSensitivity
 from segshift.metrics.metric import Metric
+from segshift.metrics.overlap import Dice, IoU, Precision, Sensitivity
+from segshift.metrics.pair import MaskPair
+from segshift.metrics.reliability import Reliability, ReliabilityBin
+from segshift.metrics.surface import (
+    AverageSurfaceDistance,
+    BoundaryIoU,
+    BoundaryOffset,
+    HausdorffDistance,
+    HausdorffDistance95,
+    SurfaceDice,
+)
+from segshift.metrics.uncertainty import ErrorDetection
+from segshift.metrics.volume import RelativeVolumeDifference, VolumeDifference
 
-__all__ = ["Dice", "HausdorffDistance95", "Metric", "value_if_empty"]
+__all__ = [
+    "AverageSurfaceDistance",
+    "BoundaryIoU",
+    "BoundaryOffset",
+    "ClDice",
+    "Dice",
+    "ErrorDetection",
+    "HausdorffDistance",
+    "HausdorffDistance95",
+    "IoU",
+    "LesionF1",
+    "LesionFalsePositives",
+    "LesionSensitivity",
+    "MaskPair",
+    "Metric",
+    "Precision",
+    "RelativeVolumeDifference",
+    "Reliability",
+    "ReliabilityBin",
+    "Sensitivity",
+    "SurfaceDice",
+    "VolumeDifference",
+    "value_if_empty",
+]

@@ -5,27 +5,29 @@ Every metric asks here first, so that no mean can improve because a model missed
 
 import math
 
-import numpy as np
-from numpy.typing import NDArray
+from segshift.metrics.pair import MaskPair
 
 
-def value_if_empty(
-    pred: NDArray[np.bool_], ref: NDArray[np.bool_], *, worst: float
-) -> float | None:
+def value_if_empty(pair: MaskPair, *, miss: float, false_positive: float) -> float | None:
     """Value fixed by policy, or None when both masks have voxels and the metric is computed.
 
-    | prediction | reference | value | why                                                         |
-    |------------|-----------|-------|-------------------------------------------------------------|
-    | empty      | empty     | NaN   | nothing to measure; left out of means, and `n` shows it     |
-    | empty      | voxels    | worst | a miss; NaN or a dropped case would reward it               |
-    | voxels     | empty     | worst | a false positive is an error however small it is            |
+    | prediction | reference | value            | why                                              |
+    |------------|-----------|------------------|--------------------------------------------------|
+    | empty      | empty     | NaN              | nothing to measure; in no mean, and `n` shows it |
+    | empty      | voxels    | `miss`           | NaN or a dropped case would reward it            |
+    | voxels     | empty     | `false_positive` | an error however small it is                     |
 
-    `worst` is the metric's worst value on this image and must be finite, so that means exist.
+    Both are finite, so that means exist, and as bad as the metric can be on this image: 0 for
+    overlaps, shares and lesions, the image's diagonal for distances. What is signed says in which
+    direction: minus for a miss, plus for a false positive. A count of false positives needs no
+    policy: it is 0 where nothing is predicted, also where there was nothing to find.
     """
-    match bool(pred.any()), bool(ref.any()):
+    match pair.pred_voxels > 0, pair.ref_voxels > 0:
         case False, False:
             return math.nan
-        case True, True:
-            return None
+        case False, True:
+            return miss
+        case True, False:
+            return false_positive
         case _:
-            return worst
+            return None

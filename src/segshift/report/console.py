@@ -1,4 +1,6 @@
-"""The tables in a terminal: per site, and by guideline and rater where those say more."""
+"""The tables in a terminal: per site, by guideline and rater, failures, runs compared."""
+
+from collections.abc import Iterable
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
@@ -6,22 +8,37 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from segshift.report.measures import digits, worst_site, written
-from segshift.results import MEAN, group_tables, site_table
+from segshift.report.measures import digits, interval, main_metrics, worst_site, written
+from segshift.results import (
+    MEAN,
+    Comparison,
+    failure_profile,
+    group_tables,
+    is_shifted,
+    site_table,
+)
+
+ALL_OTHERS = 3  # more metrics than these beside the chosen one would not fit; the page has all
+INTERVAL = "95% interval"
+CAN_REACH_5_PERCENT = 6  # patients: 2 / 2^6 is the first p below 0.05
+FAILURES = {
+    "failed": "Dice < 0.1",
+    "empty": "nothing predicted",
+    "false_blobs": "with false blobs",
+}
 
 
 def print_site_table(
     rows: pd.DataFrame, *, metric: str, higher_is_better: bool, console: Console | None = None
 ) -> None:
-    """Print one line per set and site: `metric` per structure, the mean of every metric, n.
+    """Print one line per set and site: `metric` per structure, its mean and interval, others, n.
 
     The site with the worst mean of `metric` is marked if there is more than one; n is the number of
-    its cases in which `metric` is defined.
+    its cases in which `metric` is defined. Of more than three other metrics two usual ones stay.
     """
-    others = sorted(set(rows["metric"]) - {metric})
     sites = site_table(rows)
     worst = worst_site(sites, metric=metric, higher_is_better=higher_is_better)
-    table = _table(sites, by="site", metric=metric, others=others, worst=worst)
+    table = _table(sites, by="site", metric=metric, others=_others(rows, metric), worst=worst)
     (console or Console()).print(table)
 
 
@@ -29,9 +46,93 @@ def print_group_tables(
     rows: pd.DataFrame, cases: pd.DataFrame, *, metric: str, console: Console | None = None
 ) -> None:
     """Print the same by each column of the cases in `group_tables`, if there is any."""
-    others = sorted(set(rows["metric"]) - {metric})
+    others = _others(rows, metric)
     for column, groups in group_tables(rows, cases).items():
         (console or Console()).print(_table(groups, by=column, metric=metric, others=others))
+
+
+def print_failures(rows: pd.DataFrame, *, console: Console | None = None) -> None:
+    """Print the share of each kind of failure by run, set and site, with the values behind it.
+
+    Sites without a failure and sets under a shift have no line; a sentence if no site has one.
+    """
+    console = console or Console()
+    profile = failure_profile(rows[~rows["set"].map(is_shifted)])
+    kinds = [kind for kind in FAILURES if kind in profile]
+    if not kinds:
+        return
+    failed = profile[(profile[kinds] > 0).any(axis=1)]
+    if failed.empty:
+        console.print(f"failures: none at {len(profile)} sites of {_several(rows)}")
+        return
+    several = rows["run"].nunique() > 1
+    names = ["run", "set", "site"] if several else ["set", "site"]
+    table = _empty_table("failures per site: share of the structures of all cases", names)
+    for kind in kinds:
+        table.add_column(FAILURES[kind], justify="right")
+    table.add_column("n", justify="right")
+    for line in failed.to_dict("records"):
+        shares = [_share(line[kind]) for kind in kinds]
+        n = str(max(line[f"{kind}_n"] for kind in kinds))
+        table.add_row(*(Text(str(line[name])) for name in names), *shares, n)
+    console.print(table)
+
+
+def print_comparison(
+    comparison: Comparison, *, left_out: Iterable[str] = (), console: Console | None = None
+) -> None:
+    """Print for each set the runs with their ranks, then all differences with both tests."""
+    console = console or Console()
+    better = "higher" if comparison.higher_is_better else "lower"
+    for set_, runs in comparison.runs.groupby("set"):
+        title = f"{set_}: {comparison.metric}, {better} is better"
+        console.print(_runs(runs, comparison.metric, title=title))
+        of_set = comparison.differences[comparison.differences["set"] == set_]
+        console.print(_differences(of_set, comparison.metric))
+    tests = len(comparison.differences)
+    console.print(
+        "p: sign flips of patients, p (W.): Wilcoxon's signed ranks; Holm: that p corrected for "
+        f"{tests} comparison{'s' if tests > 1 else ''}"
+    )
+    few = comparison.runs[comparison.runs["patients"] < CAN_REACH_5_PERCENT]
+    for set_, patients in dict(zip(few["set"], few["patients"], strict=True)).items():
+        reach = f"{2 / 2**patients:.2g}"
+        who = f"{patients} patient" + ("s" if patients > 1 else "")
+        console.print(Text(f"{set_}: with {who} neither test can say less than p = {reach}"))
+    for sentence in left_out:
+        console.print(Text(sentence))
+
+
+def _runs(runs: pd.DataFrame, metric: str, *, title: str) -> Table:
+    table = _empty_table(title, ["run"])
+    for name in ("mean", INTERVAL, "n", "patients", "rank"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("resamples with rank")
+    for line in runs.to_dict("records"):
+        shares = {k: line[f"rank_{k}"] for k in range(1, len(runs) + 1)}
+        ranks = ", ".join(f"{k}: {_share(share)}" for k, share in shares.items() if share > 0)
+        numbers = (line["n"], line["patients"], line["rank"])
+        mean = written(line["mean"], digits(metric))
+        bounds = interval({f"{metric}_{end}": line[end] for end in ("low", "high")}, metric)
+        cells = mean, bounds or "-", *map(str, numbers), ranks or "-"
+        table.add_row(Text(line["run"]), *cells)
+    return table
+
+
+def _differences(differences: pd.DataFrame, metric: str) -> Table:
+    table = _empty_table("", ["run", "minus"])
+    for name in ("", INTERVAL, "n", "p", "Holm", "p (W.)", "Holm"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for line in differences.to_dict("records"):
+        names = Text(line["run"]), Text(line["baseline"])
+        decimals = digits(metric)
+        apart = f"{line['difference']:+.{decimals}f}"
+        low, high = (written(line[end], decimals) for end in ("low", "high"))
+        bounds = "-" if low == "-" else f"[{low}, {high}]"
+        tests = ("sign_flip_p", "sign_flip_holm", "wilcoxon_p", "wilcoxon_holm")
+        p = (f"{line[test]:.4f}" for test in tests)
+        table.add_row(*names, apart, bounds, str(line["n"]), *p)
+    return table
 
 
 def _table(
@@ -46,22 +147,46 @@ def _table(
     means = lines[lines["structure"] == MEAN].set_index(["set", by])
     names = list(values.columns.drop(MEAN))
     structures = [*names, MEAN] if len(names) > 1 else names
-    table = Table(title=f"{metric} per {by}", title_justify="left", box=SIMPLE_HEAD)
-    table.padding = (0, 1, 0, 0)
-    for name in ("set", by):
-        table.add_column(name, overflow="fold")  # two cut names could look the same
-    for name in [*structures, *others, "n"]:
-        table.add_column(Text(name), justify="right")
+    table = _empty_table(f"{metric} per {by}", ["set", by])
+    for name in [*structures, INTERVAL, *others, "n"]:
+        whole = name == INTERVAL  # a number that is cut in two cannot be read
+        table.add_column(Text(name), justify="right", overflow="fold", no_wrap=whole)
     table.add_column("")
     for key in means.index:
+        mean = {str(name): value for name, value in means.loc[key].items()}
         cells = [written(values.loc[key, name], digits(metric)) for name in structures]
-        cells += [written(means.loc[key, other], digits(other)) for other in others]
+        cells.append(interval(mean, metric) or "-")
+        cells += [written(mean[other], digits(other)) for other in others]
         marked = key == worst
         table.add_row(
             *map(Text, key),
             *cells,
-            str(means.loc[key, f"{metric}_n"]),
+            str(mean[f"{metric}_n"]),
             "worst" if marked else "",
             style="bold red" if marked else "",
         )
     return table
+
+
+def _empty_table(title: str, names: Iterable[str]) -> Table:
+    table = Table(title=Text(title) if title else None, title_justify="left", box=SIMPLE_HEAD)
+    table.padding = (0, 1, 0, 0)
+    for name in names:
+        table.add_column(name, overflow="fold")  # two cut names could look the same
+    return table
+
+
+def _others(rows: pd.DataFrame, metric: str) -> list[str]:
+    others = sorted(set(rows["metric"]) - {metric})
+    return others if len(others) <= ALL_OTHERS else main_metrics(others, metric=metric)[1:]
+
+
+def _several(rows: pd.DataFrame) -> str:
+    names = rows["run"].unique()
+    return f"{len(names)} runs" if len(names) > 1 else "the run"
+
+
+def _share(share: float) -> str:
+    if pd.isna(share):
+        return "-"
+    return f"{100 * share:.0f}%" if share == 0 or share >= 0.005 else "<1%"

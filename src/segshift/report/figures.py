@@ -5,7 +5,7 @@ and it is the same in every figure.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -17,43 +17,41 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from segshift.report.measures import are_fractions, digits, written
+from segshift.report.slices import Slice
 from segshift.results import IN_DOMAIN
 
 # Without black, which is lost on an image, and with yellow, which is lost on paper, last.
 OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", "#F0E442")
 INK, GREY, FAINT = "#1a1a1a", "#6b6b6b", "#d9d9d9"
+DRAWN_POINTS = 1000  # of a curve; more would only make the page heavy
+OVERLAY_INCHES = 3.2
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """One slice: image (H, W), masks of the structures (K, H, W), pixel spacing in mm (y, x)."""
-
-    title: str
-    image: NDArray[np.float32]
-    reference: NDArray[np.bool_]
-    prediction: NDArray[np.bool_]
-    spacing_mm: tuple[float, float]
-
-
-def learning_curves(metrics: pd.DataFrame, *, metric: str, higher_is_better: bool) -> Figure:
-    """Training loss and `val/<metric>` against the step, from Lightning's `metrics.csv`."""
-    figure = Figure(figsize=(8, 3), dpi=150, layout="constrained")
-    left, right = figure.subplots(1, 2)
-    loss, values = (_series(metrics, column) for column in ("train/loss", f"val/{metric}"))
-    left.plot(loss.index, loss, color=OKABE_ITO[1], linewidth=0.8, alpha=0.7)
+def loss_curve(metrics: pd.DataFrame) -> Figure:
+    """Training loss against the step, from Lightning's `metrics.csv`; thin as logged."""
+    figure, axes = _panel()
+    loss = _series(metrics, "train/loss")
     smooth = loss.rolling(max(len(loss) // 15, 1), center=True, min_periods=1).mean()
-    left.plot(smooth.index, smooth, color=OKABE_ITO[5], linewidth=1.8)
-    _label(left, title="training loss", x="step")
-    right.plot(values.index, values, color=OKABE_ITO[4], linewidth=1.8, marker=".", markersize=4)
+    every = len(loss) // DRAWN_POINTS + 1
+    for line, colour, width in ((loss, OKABE_ITO[1], 0.8), (smooth, INK, 1.6)):
+        axes.plot(line.iloc[::every], color=colour, linewidth=width)
+    _label(axes, title="training loss", x="step")
+    return figure
+
+
+def validation_curve(metrics: pd.DataFrame, *, metric: str, higher_is_better: bool) -> Figure:
+    """`val/<metric>` against the step, from the same file; the best step has a ring."""
+    figure, axes = _panel()
+    values = _series(metrics, f"val/{metric}")
+    axes.plot(values.index, values, color=OKABE_ITO[4], linewidth=1.8, marker=".", markersize=4)
     if are_fractions(values):
-        right.set_ylim(0, 1.02)
+        axes.set_ylim(0, 1.02)
     title = f"validation {metric}"
     if not values.empty:
-        best = values.max() if higher_is_better else values.min()
-        step = values.idxmax() if higher_is_better else values.idxmin()
-        title += f", best {written(best, digits(metric))} at step {step}"
-        right.plot([step], [best], "o", markersize=9, mfc="none", mec=INK)
-    _label(right, title=title, x="step")
+        best = values[values == (values.max() if higher_is_better else values.min())].iloc[:1]
+        title += f", best {written(best.iloc[0], digits(metric))} at step {best.index[0]}"
+        axes.plot(best, "o", markersize=9, mfc="none", mec=INK)
+    _label(axes, title=title, x="step")
     return figure
 
 
@@ -63,7 +61,7 @@ def site_strip(rows: pd.DataFrame, *, structures: Sequence[str], metric: str) ->
     Outside `in_domain` a band leads from the mean in domain to that of the site: the gap.
     """
     drawn = rows[(rows["metric"] == metric) & rows["structure"].isin(structures)]
-    colours = _colours(structures)
+    colours = colours_of(structures)
     inside = drawn[drawn["set"] == IN_DOMAIN].groupby("structure")["value"].mean()
     groups = sorted(
         {
@@ -99,38 +97,70 @@ def site_strip(rows: pd.DataFrame, *, structures: Sequence[str], metric: str) ->
     return figure
 
 
-def overlays(slices: Sequence[Slice], *, structures: Sequence[str]) -> Figure:
-    """Slices side by side; outline of the reference solid, of the prediction dashed."""
-    columns = max(len(slices), 3)  # so that one case is not three times as large as three
-    tallest = max(_height_over_width(one) for one in slices)
-    height = 8 / columns * min(max(tallest, 0.4), 2) + 0.9
-    figure = Figure(figsize=(8, height), dpi=150, layout="constrained")
-    colours = _colours(structures)
-    places = figure.subplots(1, columns, squeeze=False)[0]
-    for axes in places:
-        axes.set_axis_off()
-    for axes, one in zip(places, slices, strict=False):
-        low, high = np.percentile(one.image, [1, 99])
-        aspect = one.spacing_mm[0] / one.spacing_mm[1]
-        axes.imshow(one.image, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=aspect)
-        for structure, *masks in zip(structures, one.reference, one.prediction, strict=True):
-            for mask, style in zip(masks, ("solid", "dashed"), strict=True):
-                _outline(axes, mask, colour=colours[structure], style=style)
-        axes.set_title(one.title, fontsize=8, color=INK, parse_math=False)
-    keys = [Line2D([], [], color=colours[s], linewidth=3, label=s) for s in structures]
-    keys.append(Line2D([], [], color=INK, linestyle="-", label="reference"))
-    keys.append(Line2D([], [], color=INK, linestyle="--", label="prediction"))
-    figure.legend(handles=keys, loc="outside lower center", ncols=6, frameon=False, fontsize=8)
+def overlay(shown: Slice, *, structures: Sequence[str]) -> Figure:
+    """A slice that fills the picture; the reference's outline solid, the prediction's dashed."""
+    rows, columns = shown.image.shape
+    ratio = rows * shown.spacing_mm[0] / (columns * shown.spacing_mm[1])
+    height = OVERLAY_INCHES * min(max(ratio, 0.4), 2)
+    figure = Figure(figsize=(OVERLAY_INCHES, height), dpi=150, facecolor="black")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    aspect = shown.spacing_mm[0] / shown.spacing_mm[1]
+    low, high = shown.window()
+    axes.imshow(shown.image, cmap="gray", vmin=low, vmax=high, aspect=aspect)
+    colours = colours_of(structures)
+    for structure, *masks in zip(structures, shown.reference, shown.prediction, strict=True):
+        for mask, style in zip(masks, ("solid", "dashed"), strict=True):
+            _outline(axes, mask, colour=colours[structure], style=style)
     return figure
 
 
-def _colours(structures: Sequence[str]) -> Mapping[str, str]:
+def reliability_diagram(bins: pd.DataFrame, *, structures: Sequence[str], title: str) -> Figure:
+    """Share of voxels that are the structure against the probability given to them.
+
+    `bins` has the columns structure, voxels, confidence, accuracy; lines of several sites are
+    pooled. The diagonal is a network whose probabilities are right; the area of a dot grows with
+    the logarithm of its voxels.
+    """
+    figure, axes = _panel(width=3.4, height=3.2)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle="--")
+    colours = colours_of(structures)
+    for structure in structures:
+        own = bins[(bins["structure"] == structure) & (bins["voxels"] > 0)]
+        sums = own[["confidence", "accuracy"]].mul(own["voxels"], axis=0)
+        sums = sums.assign(voxels=own["voxels"]).groupby(own["low"]).sum()
+        means = sums[["confidence", "accuracy"]].div(sums["voxels"], axis=0)
+        colour = colours[structure]
+        axes.plot(
+            means["confidence"], means["accuracy"], linewidth=1.4, color=colour, label=structure
+        )
+        axes.scatter(
+            means["confidence"], means["accuracy"], s=4 + 6 * np.log10(sums["voxels"]),
+            color=colour, lw=0,
+        )  # fmt: skip
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_aspect("equal")
+    axes.set_ylabel("share of voxels that are it", fontsize=8.5, color=GREY)
+    axes.legend(loc="lower right", frameon=False, fontsize=7.5, labelcolor=INK)
+    _label(axes, title=fill(title, width=45), x="probability of the structure")
+    return figure
+
+
+def colours_of(structures: Sequence[str]) -> Mapping[str, str]:
+    """The colour of each structure, the same in every figure."""
     return {name: OKABE_ITO[i % len(OKABE_ITO)] for i, name in enumerate(structures)}
 
 
-def _height_over_width(one: Slice) -> float:
-    rows, columns = one.image.shape
-    return float(rows * one.spacing_mm[0] / (columns * one.spacing_mm[1]))
+def jitter(count: int) -> NDArray[np.float64]:
+    """Offsets in -0.5..0.5 for sorted values, of which neighbours are far apart; 0 for one."""
+    return np.arange(count, dtype=np.float64) * 0.618 % 1 - 0.5 if count > 1 else np.zeros(count)
+
+
+def _panel(*, width: float = 4.0, height: float = 2.6) -> tuple[Figure, Axes]:
+    """Narrow enough to be read on a phone; the page puts two side by side where there is room."""
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    return figure, figure.subplots()
 
 
 def _series(metrics: pd.DataFrame, column: str) -> "pd.Series[float]":
@@ -141,7 +171,7 @@ def _series(metrics: pd.DataFrame, column: str) -> "pd.Series[float]":
 
 
 def _label(axes: Axes, *, x: str, title: str = "") -> None:
-    axes.set_title(title, fontsize=9, color=INK, loc="left")
+    axes.set_title(title, fontsize=9, color=INK, loc="left", parse_math=False)
     axes.set_xlabel(x, fontsize=8.5, color=GREY)
     axes.tick_params(labelsize=8, colors=GREY)
     axes.spines[["top", "right"]].set_visible(False)
@@ -162,13 +192,11 @@ def _lane(axes: Axes, values: NDArray[np.float64], *, y: float, colour: str, ins
         axes.text(1.015, y, "n 0", transform=beside, va="center", fontsize=7.5, color=GREY)
         return
     mean = float(values.mean())
-    jitter = (np.arange(len(values)) * 0.618 % 1 - 0.5) * 0.45 if len(values) > 1 else 0
     if np.isfinite(inside):
         axes.fill_betweenx([y - 0.28, y + 0.28], inside, mean, color=colour, alpha=0.22, lw=0)
         axes.plot([inside] * 2, [y - 0.36, y + 0.36], color=colour, linewidth=1.2, linestyle=":")
-    axes.scatter(
-        values, y + jitter * np.ones(len(values)), s=15, color=colour, alpha=0.8, lw=0, zorder=3
-    )
+    heights = y + 0.45 * jitter(len(values))
+    axes.scatter(values, heights, s=15, color=colour, alpha=0.8, lw=0, zorder=3)
     axes.plot([mean] * 2, [y - 0.42, y + 0.42], color=INK, linewidth=2.2)
     note = f"{mean:.2f}  n {len(values)}"
     axes.text(1.015, y, note, transform=beside, va="center", fontsize=7.5, color=INK)

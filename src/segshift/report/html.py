@@ -8,31 +8,52 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from segshift.report.figures import Slice, learning_curves, overlays, site_strip
-from segshift.report.measures import are_fractions, digits, worst_site, written
+from segshift.report.figures import (
+    colours_of,
+    loss_curve,
+    overlay,
+    reliability_diagram,
+    site_strip,
+    validation_curve,
+)
+from segshift.report.lanes import HEIGHT, lanes_of
+from segshift.report.measures import (
+    are_fractions,
+    digits,
+    duration,
+    interval,
+    main_metrics,
+    worst_site,
+    written,
+)
 from segshift.report.network import network_tables
-from segshift.results import IN_DOMAIN, group_tables, read_cases, read_rows, site_table
+from segshift.report.slices import (
+    SHOWN_FAILURES,
+    Shown,
+    best_median_worst,
+    read_slice,
+    sets_of,
+    slice_folder,
+    worst_cases,
+)
+from segshift.report.svg import inline_svg
+from segshift.results import FAILURE, group_tables, read_cases, read_rows, site_table
 from segshift.results.names import file_name
 
-FAILURE = 0.1  # an overlap below is a total failure: the structure was not found
 LISTED_FAILURES = 50
+COSTS = {"train": "training", "test": "testing", "step": "a training step"}
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A figure on the page."""
+    """A case on the page: its overlay as a data URL, and what is said below."""
 
-    path: Path
-    caption: str
-
-    @property
-    def base64(self) -> str:
-        """The PNG, for a data URL."""
-        return base64.b64encode(self.path.read_bytes()).decode()
+    base64: str
+    head: str
+    where: str
 
 
 def write_report(
@@ -41,15 +62,24 @@ def write_report(
     """Draw the figures of a run into `folder/figures`, write `folder/report.html`, return it.
 
     Figures, ranks and the worst site are those of `metric`; the tables show every metric. Failures
-    are listed where a low value can only mean one: higher is better, and all values lie in 0..1.
-    What a run lacks (`metrics.csv`, `cases.csv`, slices) is left out, and the page says so.
+    are counted where a low value can only mean one: higher is better, and all values lie in 0..1.
+    What a run lacks (`metrics.csv`, `cases.csv`, `reliability.csv`, slices) is left out, and the
+    page says so.
     """
     rows = read_rows(folder / "rows.csv")
+    chosen: dict[str, Any] = {"metric": metric, "higher_is_better": higher_is_better}
     (folder / "figures").mkdir(exist_ok=True)
-    pictures, absent = _draw(
-        folder, rows, structures=structures, metric=metric, higher_is_better=higher_is_better
-    )
-    facts = _facts(folder, rows, metric=metric, higher_is_better=higher_is_better)
+    _saved(site_strip(rows, structures=structures, metric=metric), folder / "figures/sites.png")
+    worst = worst_cases(rows, folder, count=SHOWN_FAILURES, **chosen)
+    sets = {set_: best_median_worst(rows, folder, set_=set_, **chosen) for set_ in sets_of(rows)}
+    curves, reliability = _curves(folder, **chosen), _reliability(folder, structures=structures)
+
+    def pictures(shown: Sequence[Shown], where: str) -> list[Picture]:
+        return [
+            _picture(folder, one, where=where, structures=structures, metric=metric)
+            for one in shown
+        ]
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -57,106 +87,95 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"written": written, "digits": digits}
+    environment.filters |= {"written": written, "digits": digits, "interval": interval}
     page = environment.get_template("report.html.jinja").render(
-        **facts, pictures=pictures, absent=absent
+        **_facts(folder, rows, structures=structures, **chosen),
+        worst_cases=pictures(worst, "{site}, {set}"),
+        examples={set_: pictures(shown, "{site}") for set_, shown in sets.items() if shown},
+        curves=curves,
+        reliability=reliability,
+        absent=_absent(folder, [set_ for set_, shown in sets.items() if not shown]),
     )
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
 
 
-def _draw(
+def _picture(
+    folder: Path, shown: Shown, *, where: str, structures: Sequence[str], metric: str
+) -> Picture:
+    """Draws the overlay to `figures/overlays/<set>/<case>.png` unless this report already did."""
+    path = folder / "figures/overlays" / file_name(shown.set) / f"{file_name(shown.case)}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _saved(overlay(read_slice(shown.path), structures=structures), path)
+    return Picture(
+        base64=base64.b64encode(path.read_bytes()).decode(),
+        head=f"{shown.why} {metric} {written(shown.value, digits(metric))}",
+        where=f"{shown.case}, {where.format(site=shown.site, set=shown.set)}",
+    )
+
+
+def _curves(folder: Path, *, metric: str, higher_is_better: bool) -> list[str]:
+    if not (folder / "metrics.csv").exists():
+        return []
+    log = pd.read_csv(folder / "metrics.csv")
+    figures = {
+        "loss": loss_curve(log),
+        "validation": validation_curve(log, metric=metric, higher_is_better=higher_is_better),
+    }
+    return [_drawn(figure, folder, name=name) for name, figure in figures.items()]
+
+
+def _reliability(folder: Path, *, structures: Sequence[str]) -> list[str]:
+    path = folder / "reliability.csv"
+    if not path.exists():
+        return []
+    names = {"set": "str", "site": "str", "structure": "str"}  # a set called 007 is not 7
+    empty = {column: ["", "nan"] for column in ("confidence", "accuracy")}  # of bins without voxels
+    bins = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=empty)
+    figures = {
+        set_: reliability_diagram(bins[bins["set"] == set_], structures=structures, title=set_)
+        for set_ in sets_of(bins)
+    }
+    return [
+        _drawn(figure, folder, name=f"reliability-{file_name(set_)}")
+        for set_, figure in figures.items()
+    ]
+
+
+def _drawn(figure: Figure, folder: Path, *, name: str) -> str:
+    """A PNG for people in the folder, the SVG for the page."""
+    _saved(figure, folder / "figures" / f"{name}.png")
+    return inline_svg(figure, name=name)
+
+
+def _saved(figure: Figure, path: Path) -> None:
+    figure.savefig(path)
+
+
+def _absent(folder: Path, without_slices: Sequence[str]) -> list[str]:
+    """What cannot be shown, and which file it would come from."""
+    lacking = {
+        "metrics.csv": "learning curves",
+        "cases.csv": "tables by guideline and rater",
+        "reliability.csv": "reliability",
+    }
+    absent = [
+        f"overlays of {set_}: no slices in {slice_folder(Path(), set_)}" for set_ in without_slices
+    ]
+    absent += [
+        f"{what}: no {name}" for name, what in lacking.items() if not (folder / name).exists()
+    ]
+    return absent
+
+
+def _facts(
     folder: Path,
     rows: pd.DataFrame,
     *,
     structures: Sequence[str],
     metric: str,
     higher_is_better: bool,
-) -> tuple[list[Picture], list[str]]:
-    figures = folder / "figures"
-    strip = site_strip(rows, structures=structures, metric=metric)
-    pictures = [
-        Picture(
-            _saved(strip, figures / "sites.png"),
-            "Every case of every site. Between a dotted line and a bar: the gap.",
-        )
-    ]
-    absent = []
-    for set_ in _sets(rows):
-        name = file_name(set_)
-        chosen = _best_median_worst(
-            rows[(rows["set"] == set_) & (rows["metric"] == metric)],
-            metric=metric,
-            higher_is_better=higher_is_better,
-            folder=figures / "slices" / name,
-        )
-        if chosen:
-            path = _saved(overlays(chosen, structures=structures), figures / f"overlays-{name}.png")
-            titles = "; ".join(one.title.replace("\n", ", ") for one in chosen)
-            pictures.append(Picture(path, f"{set_}: {titles}."))
-        else:
-            absent.append(f"overlays of {set_}: no slices in figures/slices/{name}")
-    if (folder / "metrics.csv").exists():
-        log = pd.read_csv(folder / "metrics.csv")
-        figure = learning_curves(log, metric=metric, higher_is_better=higher_is_better)
-        curves = _saved(figure, figures / "curves.png")
-        caption = f"Training loss (thin: as logged) and validation {metric}."
-        pictures.append(Picture(curves, caption))
-    else:
-        absent.append("learning curves: no metrics.csv")
-    if not (folder / "cases.csv").exists():
-        absent.append("tables by guideline and rater: no cases.csv")
-    return pictures, absent
-
-
-def _saved(figure: Figure, path: Path) -> Path:
-    figure.savefig(path)
-    return path
-
-
-def _sets(rows: pd.DataFrame) -> list[str]:
-    return sorted(rows["set"].unique(), key=lambda name: (name != IN_DOMAIN, name))
-
-
-def _best_median_worst(
-    rows: pd.DataFrame, *, metric: str, higher_is_better: bool, folder: Path
-) -> list[Slice]:
-    """Slices of up to three cases, ranked by the mean over structures of the rows' one metric."""
-    paths = {}
-    for path in sorted(folder.glob("*.npz")):
-        with np.load(path) as arrays:
-            paths[str(arrays["case"])] = path  # a file name may not hold every character of an id
-    shown = rows[rows["case"].isin(list(paths))]
-    ranked = shown.groupby(["case", "site"])["value"].mean().dropna().reset_index()
-    ranked = ranked.sort_values(["value", "case"], ascending=[not higher_is_better, True])
-    ranked = ranked.reset_index(drop=True)
-    last = len(ranked) - 1
-    # A later entry overrides: of two cases there is no median, of one no worst.
-    places = {last // 2: "median", last: "worst", 0: "best"}
-    slices = []
-    for place, line in enumerate(ranked.to_dict("records")):
-        if place in places:
-            value = written(line["value"], digits(metric))
-            title = f"{places[place]}: {line['case']}\n{line['site']}, {metric} {value}"
-            slices.append(_read_slice(paths[line["case"]], title=title))
-    return slices
-
-
-def _read_slice(path: Path, *, title: str) -> Slice:
-    with np.load(path) as arrays:
-        y, x = arrays["spacing_mm"]
-        return Slice(
-            title=title,
-            image=arrays["image"],
-            reference=arrays["reference"],
-            prediction=arrays["prediction"],
-            spacing_mm=(float(y), float(x)),
-        )
-
-
-def _facts(
-    folder: Path, rows: pd.DataFrame, *, metric: str, higher_is_better: bool
 ) -> dict[str, Any]:
     """What the page says in words and tables."""
     summary = json.loads((folder / "summary.json").read_text())
@@ -164,27 +183,28 @@ def _facts(
     split = json.loads((folder / "split.json").read_text())
     network = folder / "network.json"
     metrics = sorted(rows["metric"].unique())
+    main = [name for name in main_metrics(metrics, metric=metric) if name in metrics]
     sites = site_table(rows)
     cases = folder / "cases.csv"
     groups = group_tables(rows, read_cases(cases)) if cases.exists() else {}
     of_metric = rows[rows["metric"] == metric]
     failures = of_metric[of_metric["value"] < FAILURE]
-    scopes = [(name, f"test/{name}/") for name in _sets(rows)]
+    scopes = [(name, f"test/{name}/") for name in sets_of(rows)]
     scopes += [("worst site", "test/worst_site/"), ("gap: lost outside", "test/gap/")]
+    means = [(name, _under(summary, prefix)) for name, prefix in scopes]
     return {
         "title": rows["run"].iloc[0] if len(rows) else folder.name,
         "command": environment.get("command", ""),
         "choices": environment.get("choices", {}),
         "split": {name: len(cases) for name, cases in split.items()},
-        "metrics": metrics,
+        "tables": [names for names in (main, [m for m in metrics if m not in main]) if names],
         "chosen": metric,
-        "summary": [
-            (name, [summary.get(prefix + each) for each in metrics])
-            for name, prefix in scopes
-            if any(prefix + each in summary for each in metrics)
-        ],
-        "sites": _keyed(sites, "site"),
-        "groups": {column: _keyed(table, column) for column, table in groups.items()},
+        "summary": [(name, line) for name, line in means if line],
+        "colours": colours_of(structures),
+        "lanes": lanes_of(rows, sites, structures=structures, metric=metric),
+        "lane_height": HEIGHT,
+        "sites": _keyed(sites, "site", structures),
+        "groups": {column: _keyed(table, column, structures) for column, table in groups.items()},
         "worst": worst_site(sites, metric=metric, higher_is_better=higher_is_better),
         "has_failures": higher_is_better and are_fractions(of_metric["value"]),
         "failure": FAILURE,
@@ -192,7 +212,7 @@ def _facts(
         "failures_in_all": len(failures),
         "measured": int(of_metric["value"].notna().sum()),
         "network": network_tables(json.loads(network.read_text())) if network.exists() else None,
-        "cost": {k: v for k, v in summary.items() if k.startswith(("time/", "memory/"))},
+        "cost": _cost(summary, environment),
         "files": {
             name: (folder / name).read_text()
             for name in ("config.yaml", "plan.json", "environment.json")
@@ -201,6 +221,29 @@ def _facts(
     }
 
 
-def _keyed(table: pd.DataFrame, by: str) -> list[dict[str, Any]]:
+def _under(summary: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """What stands directly below `prefix`, without it: metrics and the ends of their intervals."""
+    below = {k.removeprefix(prefix): v for k, v in summary.items() if k.startswith(prefix)}
+    return {name: value for name, value in below.items() if "/" not in name}
+
+
+def _cost(summary: dict[str, Any], environment: dict[str, Any]) -> dict[str, str]:
+    """Time, memory and machine in words."""
+    cost = {}
+    for key, value in summary.items():
+        kind, _, name = key.partition("/")
+        if kind == "time":
+            name = name.removesuffix("_s")
+            cost[COSTS.get(name, name.replace("_", " "))] = duration(value)
+        if kind == "memory":
+            cost[f"memory, {name.removesuffix('_gb').replace('_', ' ')}"] = f"{value:.3g} GB"
+    machine = environment.get("gpu") or environment.get("processor")
+    return cost | ({"machine": f"{machine}, {environment['cpus']} CPU cores"} if machine else {})
+
+
+def _keyed(table: pd.DataFrame, by: str, structures: Sequence[str]) -> list[dict[str, Any]]:
+    """The lines of a table, structures in the task's order, the mean last."""
     lines = [{str(name): value for name, value in x.items()} for x in table.to_dict("records")]
+    order = {structure: place for place, structure in enumerate(structures)}
+    lines.sort(key=lambda line: order.get(line["structure"], len(order)))
     return [{**line, "key": (line["set"], line[by])} for line in lines]

@@ -1,5 +1,8 @@
 """What the page, the figures and the terminal agree on about a metric."""
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 import pandas as pd
 
 from segshift.results import MEAN, is_shifted
@@ -36,3 +39,29 @@ def written(value: float | None, decimals: int) -> str:
         return "-"
     lost = 0 < abs(value) < 0.5 * 10**-decimals  # such as micrometres in mm
     return f"{value:.2g}" if lost else f"{value:.{decimals}f}"
+
+
+def interval(line: Mapping[str, Any], metric: str) -> str:
+    """[low, high] of the 95 % interval beside `metric` in a line of a table; empty without one."""
+    low, high = (line.get(f"{metric}_{end}") for end in ("low", "high"))
+    if low is None or high is None or pd.isna(low) or pd.isna(high):
+        return ""
+    decimals = max(digits(metric) - 1, 1)
+    return f"[{written(low, decimals)}, {written(high, decimals)}]"
+
+
+def main_metrics(metrics: Iterable[str], *, metric: str) -> list[str]:
+    """The few that the first table shows: `metric`, then an overlap and two distances."""
+    kinds = ("dice", "hd95", "nsd")
+    usual = [m for kind in kinds for m in sorted(metrics) if m.startswith(kind) and m != metric]
+    return [metric, *usual][:3]
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 12.3 s, 3 min 20 s, 1 h 2 min."""
+    if seconds < 120:
+        return f"{written(seconds, 1)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

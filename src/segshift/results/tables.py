@@ -1,46 +1,45 @@
-"""Means of the rows of one run: per site, and the flat summary.
+"""Means of the rows of one run: per site, and the flat summary, with their 95 % intervals.
 
 The mean over structures is the mean of the structure means: a structure that is present in few
 cases weighs as much as one that is present in all. A NaN is in no mean and in no count; the
-policy in `metrics/empty.py` makes sure that a missed structure is not NaN.
+policy in `metrics/empty.py` makes sure that a missed structure is not NaN. Intervals are those of
+`intervals.py`; the mean over structures resamples the same patients for all of them.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from segshift.errors import InputError
+from segshift.results.intervals import Sums, bounds, mean_of_columns, sums_of
 
 IN_DOMAIN = "in_domain"
 MEAN = "mean"
+NUMBERS = ("mean", "low", "high", "n")
 
 
 def site_table(rows: pd.DataFrame) -> pd.DataFrame:
     """One line per (set, site, structure), then a line `mean` for each (set, site).
 
-    For each metric there are two columns: `<metric>`, the mean over cases, and `<metric>_n`, the
-    cases in which it is defined. On the line `mean` these are the mean of the structure means
-    and the cases in which at least one structure is defined.
+    For each metric there are four columns: `<metric>`, the mean over cases, `<metric>_low` and
+    `<metric>_high`, its interval (NaN for fewer than two patients), and `<metric>_n`, the cases in
+    which it is defined. On the line `mean` these are the mean of the structure means and the cases
+    in which at least one structure is defined.
     """
     _check_one_run(rows)
-    keys = ["set", "site", "structure"]
-    structures = rows.groupby([*keys, "metric"])["value"].agg(["mean", "count"])
-    by_site = structures["mean"].groupby(["set", "site", "metric"])
-    measured = rows.assign(case=rows["case"].where(rows["value"].notna()))
-    overall = pd.DataFrame(
-        {
-            "mean": by_site.mean(),
-            "count": measured.groupby(["set", "site", "metric"])["case"].nunique(),
-        }
-    )
-    lines = pd.concat([structures.reset_index(), overall.reset_index().assign(structure=MEAN)])
-    lines["is_mean"] = lines["structure"] == MEAN
+    lines = _lines(rows, ["set", "site"])
     wide = lines.pivot(index=["set", "site", "is_mean", "structure"], columns="metric")
-    table = pd.DataFrame(index=wide.index)
+    columns = {}
     for metric in sorted(rows["metric"].unique()):
-        table[metric] = wide["mean", metric]
-        table[f"{metric}_n"] = wide["count", metric].fillna(0).astype(int)
+        columns[metric] = wide["mean", metric]
+        columns[f"{metric}_low"] = wide["low", metric]
+        columns[f"{metric}_high"] = wide["high", metric]
+        columns[f"{metric}_n"] = wide["n", metric].fillna(0).astype(int)
+    table = pd.DataFrame(columns, index=wide.index)
     return table.sort_index().reset_index().drop(columns="is_mean")
 
 
@@ -56,41 +55,100 @@ def summarise(rows: pd.DataFrame, higher_is_better: Mapping[str, bool]) -> dict[
     |----------------------------------|-----------------------------------------------------------|
     | `test/<set>/<structure>/<metric>`| mean over the cases of the set                            |
     | `test/<set>/<metric>`            | mean of the structure means                               |
+    | `test/<set>/<metric>_n`          | cases of the set in which it is defined                   |
     | `test/worst_site/<metric>`       | worst site of any set, by its mean of the structure means |
     | `test/gap/<metric>`              | how much worse the mean of the other sets is than         |
     |                                  | `in_domain`, over structures that both have; positive is  |
     |                                  | worse for every metric; no key without such sets          |
 
-    Sets under a shift (`in_domain+noise3`) count neither for the worst site nor for the gap.
+    `_low` and `_high` behind the means of sets and behind the gap are their intervals; those of the
+    gap resample either side. Sets under a shift (`in_domain+noise3`) count neither for the worst
+    site nor for the gap.
     """
     _check_one_run(rows)
     unknown = sorted(set(rows["metric"]) - set(higher_is_better))
     if unknown:
         raise InputError(f"is higher better? not said for: {', '.join(unknown)}")
     summary: dict[str, float] = {}
+    for line in _lines(rows, ["set"]).to_dict("records"):
+        metric = line["metric"]
+        if line["is_mean"]:
+            for part in ("low", "high", "n"):
+                summary[f"test/{line['set']}/{metric}_{part}"] = line[part]
+            summary[f"test/{line['set']}/{metric}"] = line["mean"]
+        else:
+            summary[f"test/{line['set']}/{line['structure']}/{metric}"] = line["mean"]
     sites = site_table(rows)
     acquired = ~sites["set"].map(is_shifted)
-    for metric, of_metric in rows.groupby("metric"):
-        cells = of_metric.groupby(["set", "structure"])["value"].mean()
-        sets = cells.groupby("set").mean()
-        site_means = sites.loc[(sites["structure"] == MEAN) & acquired, str(metric)]
-        worst = site_means.min() if higher_is_better[str(metric)] else site_means.max()
-        for name, value in pd.concat([cells.set_axis(cells.index.map("/".join)), sets]).items():
-            summary[f"test/{name}/{metric}"] = value
-        summary[f"test/worst_site/{metric}"] = worst
-        lost = _lost_outside(cells)
-        summary[f"test/gap/{metric}"] = lost if higher_is_better[str(metric)] else -lost
+    for metric, higher in higher_is_better.items():
+        if metric not in sites:
+            continue
+        of_sites = sites.loc[(sites["structure"] == MEAN) & acquired, metric]
+        summary[f"test/worst_site/{metric}"] = of_sites.min() if higher else of_sites.max()
+        sign = 1 if higher else -1
+        lost, *sides = _gap(rows[(rows["metric"] == metric) & ~rows["set"].map(is_shifted)])
+        summary[f"test/gap/{metric}"] = sign * lost
+        for side, bound in zip(("low", "high"), sides[::sign], strict=True):
+            summary[f"test/gap/{metric}_{side}"] = sign * bound
     return {key: float(value) for key, value in sorted(summary.items()) if not math.isnan(value)}
 
 
-def _lost_outside(cells: "pd.Series[float]") -> float:
-    """`in_domain` minus the mean of the other acquired sets; `cells` is by (set, structure)."""
-    by_set = cells.unstack("structure")
-    if IN_DOMAIN not in by_set.index:
-        return math.nan
-    outside = by_set[[set_ != IN_DOMAIN and not is_shifted(set_) for set_ in by_set.index]]
-    # A structure that one side lacks would turn another case mix into a gap.
-    return float((by_set.loc[IN_DOMAIN] - outside).mean(axis=1).mean())
+def _lines(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """`mean`, `low`, `high` and `n` by keys, metric and structure; `is_mean` is that over these."""
+    parts = [pd.DataFrame(columns=[*keys, "metric", "structure", "is_mean", *NUMBERS])]
+    for key, members in rows.groupby(keys):
+        sums = sums_of(members, ["metric", "structure"])
+        means, resampled = sums.means, sums.resampled()
+        low, high = bounds(resampled, sums.measured)
+        lines = sums.columns.to_frame(index=False).assign(is_mean=False)
+        n = sums.counts.sum(axis=0)
+        parts.append(lines.assign(mean=means, low=low, high=high, n=n, **_named(keys, key)))
+        defined = members.dropna(subset=["value"])
+        cases = defined.groupby("metric")["case"].nunique()
+        patients = defined.groupby("metric")["patient"].nunique()
+        metrics = sums.columns.get_level_values("metric")
+        for metric in metrics.unique():
+            of_metric = metrics == metric
+            (mean,) = mean_of_columns(means[None, of_metric])
+            low, high = bounds(
+                mean_of_columns(resampled[:, of_metric])[:, None], patients.get(metric, 0)
+            )
+            line = {"metric": metric, "structure": MEAN, "is_mean": True, **_named(keys, key)}
+            numbers = (mean, low[0], high[0], cases.get(metric, 0))
+            parts.append(pd.DataFrame([{**line, **dict(zip(NUMBERS, numbers, strict=True))}]))
+    return pd.concat(parts[1:] or parts, ignore_index=True)
+
+
+def _named(keys: list[str], key: Iterable[Hashable]) -> dict[str, Any]:
+    return dict(zip(keys, key, strict=True))
+
+
+def _gap(rows: pd.DataFrame) -> tuple[float, float, float]:
+    """`in_domain` minus the mean of the other sets, with its bounds; rows of one metric."""
+    sets = {str(name): sums_of(members, ["structure"]) for name, members in rows.groupby("set")}
+    if IN_DOMAIN not in sets or len(sets) < 2:
+        return math.nan, math.nan, math.nan
+    (lost,) = _lost_outside({n: _frame(s, s.means[None]) for n, s in sets.items()})
+    resampled = _lost_outside({n: _frame(s, s.resampled()) for n, s in sets.items()})
+    # The side with the fewest patients decides how much narrower the interval would be.
+    fewest = min(int((s.counts > 0).any(axis=1).sum()) for s in sets.values())
+    low, high = bounds(resampled[:, None], fewest)
+    return float(lost), float(low[0]), float(high[0])
+
+
+def _frame(sums: Sums, means: NDArray[np.float64]) -> pd.DataFrame:
+    return pd.DataFrame(means, columns=sums.columns)
+
+
+def _lost_outside(means: Mapping[str, pd.DataFrame]) -> NDArray[np.float64]:
+    """By resample; `means` holds for each set a line per resample, a column per structure."""
+    # A structure that one side lacks would turn another case mix into a gap: it is NaN here.
+    lost = [
+        mean_of_columns((means[IN_DOMAIN] - outside).to_numpy(np.float64))
+        for name, outside in means.items()
+        if name != IN_DOMAIN
+    ]
+    return mean_of_columns(np.stack(lost, axis=1))
 
 
 def _check_one_run(rows: pd.DataFrame) -> None:

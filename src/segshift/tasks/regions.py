@@ -81,6 +81,10 @@ class Regions:
         """Mask bool (*S) of each region in class indices (*S)."""
         return (np.isin(reference, parts) for parts in self.parts)
 
+    def known(self, annotated: Sequence[bool]) -> list[bool]:
+        """Regions whose structures are all annotated."""
+        return [all(annotated[index - 1] for index in parts) for parts in self.parts]
+
     def scores(
         self,
         prediction: np.ndarray,
@@ -90,7 +94,7 @@ class Regions:
         annotated: Sequence[bool],
     ) -> Iterator[Score]:
         """Every metric of every region, as a boolean mask, whose structures are all annotated."""
-        known = [all(annotated[index - 1] for index in parts) for parts in self.parts]
+        known = self.known(annotated)
         return scored(self, self.metrics, prediction, reference, spacing_mm, annotated=known)
 
     def _masks(self, label: torch.Tensor) -> torch.Tensor:

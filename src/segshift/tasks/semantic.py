@@ -46,6 +46,10 @@ class Semantic:
         """Mask bool (*S) of each structure in class indices (*S)."""
         return self.predicted(reference)
 
+    def known(self, annotated: Sequence[bool]) -> list[bool]:
+        """Those that are annotated themselves."""
+        return list(annotated)
+
     def scores(
         self,
         prediction: np.ndarray,

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from segshift.losses import IGNORE
-from segshift.metrics import Metric
+from segshift.metrics import MaskPair, Metric
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Output = torch.Tensor | Sequence[torch.Tensor]
@@ -59,6 +59,10 @@ class Task(Protocol):
         """Mask bool (*S) of each structure, of a case's class indices (*S); ignored is in none."""
         ...
 
+    def known(self, annotated: Sequence[bool]) -> list[bool]:
+        """Whether each mask can be judged in a case whose structures are partly `annotated`."""
+        ...
+
     def scores(
         self,
         prediction: np.ndarray,
@@ -96,8 +100,10 @@ def scored(
     counted = reference != IGNORE
     masks = task.predicted(prediction), task.referred(reference), annotated
     for structure, predicted, referred, known in zip(task.structures, *masks, strict=True):
-        for metric in metrics if known else ():
-            yield Score(structure, metric.name, metric(predicted & counted, referred, spacing_mm))
+        if known:
+            pair = MaskPair(predicted & counted, referred, spacing_mm)
+            for metric in metrics:
+                yield Score(structure, metric.name, metric.of(pair))
 
 
 def _strided(label: torch.Tensor, size: torch.Size) -> torch.Tensor:

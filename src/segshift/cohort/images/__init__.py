@@ -1,17 +1,19 @@
 """Image files to arrays in one convention: axes (channel, z, y, x), RAS orientation, mm.
 
 NIfTI, NRRD, MetaImage, PNG, JPEG, BMP, TIFF and folders of DICOM slices. A 2D image is a volume of
-one slice; formats that carry no voxel size get 1 mm. `save_label` goes the way back.
+one slice; formats that carry no voxel size get 1 mm. `save_label`, `save_map` and
+`save_segmentation` go the way back.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from segshift.cohort.images import itk, nifti, pictures, series
+from segshift.cohort.images import itk, nifti, pictures, segmentation_object, series
 from segshift.cohort.images.header import (
     Geometry,
     Header,
@@ -27,11 +29,14 @@ __all__ = [
     "SUFFIXES",
     "Geometry",
     "image_files",
+    "is_dicom",
     "label_suffix",
     "read_geometry",
     "read_image",
     "read_label",
     "save_label",
+    "save_map",
+    "save_segmentation",
 ]
 
 
@@ -74,6 +79,7 @@ _WRITERS = {
     ".tif": pictures.write_label,
 }
 SUFFIXES = tuple(_FORMATS)
+MAP_SUFFIX = ".nii.gz"  # of every image's maps: the other formats do not all hold real numbers
 
 
 def read_geometry(path: Path) -> Geometry:
@@ -116,20 +122,67 @@ def save_label(path: Path, label: np.ndarray, *, like: Path) -> None:
     suffix = label_suffix(like)
     if not path.name.endswith(suffix):
         raise InputError(f"{path}: a label for {like} should be named *{suffix}")
-    with naming(like):
-        header = check_header(_format(like).read_header(like), like)
-    shape = geometry_of(header).shape
-    if label.shape != shape:
-        raise InputError(
-            f"{path}: the label has shape {label.shape} (z, y, x), the image {like} has {shape}"
-        )
+    header = _header_for(path, label.shape, like)
     kind = np.min_scalar_type(int(label.max(initial=0)))
     stored = np.int32 if int(label.min(initial=0)) < 0 or kind.itemsize > 2 else kind
     voxels = np.ascontiguousarray(from_ras(label, header).astype(stored))
+    with _appearing(path) as draft:
+        _WRITERS[suffix](draft, voxels, header, like=like)
+
+
+def save_map(path: Path, values: np.ndarray, *, like: Path) -> None:
+    """Write real numbers (D, H, W) in RAS, such as probabilities, as NIfTI in float32.
+
+    They lie where the image `like` lies, whatever its format. The file appears whole or not at all.
+    """
+    if not path.name.endswith(MAP_SUFFIX):
+        raise InputError(f"{path}: a map should be named *{MAP_SUFFIX}")
+    header = _header_for(path, values.shape, like)
+    with _appearing(path) as draft:
+        voxels = from_ras(values, header).astype(np.float32)
+        nifti.write_label(draft, voxels, header, like=like)
+
+
+def save_segmentation(
+    path: Path, masks: Sequence[np.ndarray], *, names: Sequence[str], like: Path, software: str
+) -> None:
+    """Write a DICOM Segmentation of the series `like`: a segment for each mask (D, H, W) in RAS.
+
+    Masks may overlap. `software` is recorded as what made them, as `name version`. The file appears
+    whole or not at all. Raises InputError if `like` is no series.
+    """
+    if not is_dicom(like):
+        raise InputError(f"{path}: a DICOM Segmentation needs a DICOM series, {like} is none")
+    header = _header_for(path, masks[0].shape, like)
+    stored = [from_ras(mask, header) for mask in masks]
+    with _appearing(path) as draft:
+        segmentation_object.write(draft, stored, names=names, like=like, software=software)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether an image is a DICOM series. Raises InputError for an unknown format."""
+    return _format(path) is _DICOM
+
+
+def _header_for(path: Path, shape: tuple[int, ...], like: Path) -> Header:
+    """The header of the image `like`, whose shape (z, y, x) what goes into `path` must have."""
+    with naming(like):
+        header = check_header(_format(like).read_header(like), like)
+    wanted = geometry_of(header).shape
+    if shape != wanted:
+        raise InputError(
+            f"{path}: the label has shape {shape} (z, y, x), the image {like} has {wanted}"
+        )
+    return header
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[Path]:
+    """A file to write that takes its name when it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        _WRITERS[suffix](draft, voxels, header, like=like)
+        yield draft
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

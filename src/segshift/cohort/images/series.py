@@ -118,12 +118,12 @@ def read_tags(file: Path) -> Any:  # noqa: ANN401
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with _mapped(file) as content:
+        with mapped(file) as content:
             return pydicom.dcmread(content, stop_before_pixels=True, specific_tags=list(TAGS))
 
 
 @contextmanager
-def _mapped(file: Path) -> Iterator[Any]:
+def mapped(file: Path) -> Iterator[Any]:
     """The file's bytes; of a damaged length no more are read than there are.
 
     An open file would set aside the gigabytes that a length of 0xFFFFFFFE asks for.
@@ -138,7 +138,7 @@ def _plain(file: Path) -> np.ndarray:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with _mapped(file) as content:
+        with mapped(file) as content:
             one = pydicom.dcmread(content)
         pixels = one.pixel_array
     slope = float(one.get("RescaleSlope") or 1)

@@ -1,0 +1,39 @@
+"""An image as the network sees it: cropped, on the plan's grid, on the network's scale.
+
+What training stores and what is predicted go through the same function, so they cannot differ.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from segshift.data.resample import resampled_image, resampled_label
+from segshift.plan import (
+    Box,
+    Plan,
+    body,
+    box_shape,
+    box_slices,
+    crop_box,
+    normalised,
+    resampled_shape,
+)
+
+
+def preprocessed_image(
+    image: np.ndarray, plan: Plan, *, spacing_mm: Sequence[float]
+) -> tuple[np.ndarray, Box]:
+    """Float32 (C, D', H', W') for an image (C, D, H, W), and the box of its grid that it shows."""
+    box = crop_box(image, crop=plan.crop)
+    image = image[:, *box_slices(box)]
+    shape = resampled_shape(box_shape(box), tuple(spacing_mm), plan.spacing_mm)
+    finer = resampled_image(
+        image,
+        shape,
+        interpolation=plan.interpolation,
+        spacing_mm=spacing_mm,
+        target_mm=plan.spacing_mm,
+    )
+    masked = any(rule.nonzero for rule in plan.normalisation)
+    inside = resampled_label(body(image).astype(np.uint8), shape) > 0 if masked else None
+    return normalised(finer, plan.normalisation, inside=inside), box

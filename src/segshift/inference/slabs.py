@@ -1,0 +1,224 @@
+"""A whole case, slab after slab along z, on its own grid.
+
+At any time there is no more of a prediction than a window's depth on the plan's grid and one slab
+on the case's own: memory does not grow with the number of slices.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from segshift.inference.members import Members, entropy, mirror_flips
+from segshift.inference.windows import Windows, windows_of
+from segshift.plan import View, box_shape, box_slices
+from segshift.plan.cropping import whole_box
+
+FLOAT_BYTES = 4
+SLAB_COPIES = 4  # a slab, and what whoever gets it makes of it
+SLAB_SHARE = 4  # a quarter of the budget is for slabs, the rest for windows
+
+
+@dataclass(frozen=True, slots=True)
+class Slab:
+    """Slices from `start` on, of the case's own grid, on the CPU.
+
+    `probability` is float32 (K, d, H, W). `disagreement` (d, H, W) is the mutual information
+    between outcome and member (networks and mirrors), 0 to 1; None where there is one member.
+    """
+
+    start: int
+    probability: torch.Tensor
+    disagreement: torch.Tensor | None
+
+
+@torch.no_grad()
+def predict_slabs(
+    networks: Sequence[nn.Module],
+    image: torch.Tensor,
+    view: View,
+    *,
+    activation: Callable[[torch.Tensor], torch.Tensor],
+    shape: Sequence[int] | None = None,
+    box: Sequence[Sequence[int]] | None = None,
+    exclusive: bool = True,
+    overlap: float = 0.25,
+    mirror_axes: Sequence[int] = (),
+    budget_gb: float = 3.0,
+    window_batch: int = 2,
+    autocast: torch.dtype | None = None,
+) -> Iterator[Slab]:
+    """Slabs in the order of z that tile a grid (D, H, W) of `shape`, the image's own if not given.
+
+    `image` (C, D', H', W') on the plan's grid shows what lies in `box` ((low, high) per axis) of
+    that grid, all of it if not given. Windows of the training patch's size are averaged with
+    Gaussian weights (Isensee et al. 2021), over all networks (in evaluation mode) and all mirrors
+    along `mirror_axes` (0 z, 1 y, 2 x); the work grows with both.
+
+    Where channels are `exclusive`, the first is the background and 1 outside the box; otherwise all
+    are 0 there. `budget_gb` bounds what is held of the prediction; if a window's depth of it does
+    not fit, windows are predicted more than once. `autocast` is the networks' type; without it the
+    caller's autocast holds. Raises InputError for mirrors that the view does not have.
+    """
+    flips = mirror_flips(mirror_axes, dimensions=view.dimensions)
+    several = len(networks) * len(flips) > 1
+    members = Members(networks, activation, flips, exclusive, autocast, several)
+    shape = tuple(image.shape[1:]) if shape is None else tuple(shape)
+    box = whole_box(shape) if box is None else box
+    budget = int(budget_gb * 1e9)
+    windows = windows_of(image, view, overlap=overlap)
+    rows = _rows(windows, members, image.shape[1:], budget - budget // SLAB_SHARE, window_batch)
+    rows = _resampled(rows, image.shape[1], box_shape(box))
+    for start, slab in _gathered(rows, shape, box, exclusive, budget // SLAB_SHARE):
+        if several:
+            probability, expected = slab[:-1], slab[-1]
+            total = entropy(probability, exclusive=exclusive)
+            yield Slab(start, probability, total.sub_(expected).clamp_min_(0))
+        else:
+            yield Slab(start, slab, None)
+
+
+def predict_case(
+    networks: nn.Module | Sequence[nn.Module],
+    image: torch.Tensor,
+    view: View,
+    *,
+    activation: Callable[[torch.Tensor], torch.Tensor],
+    **options: object,
+) -> torch.Tensor:
+    """All slabs of `predict_slabs` in one: (K, D, H, W), float32, on the CPU; for small cases."""
+    networks = [networks] if isinstance(networks, nn.Module) else networks
+    slabs = predict_slabs(networks, image, view, activation=activation, **options)  # type: ignore[arg-type]
+    return torch.cat([slab.probability for slab in slabs], 1)
+
+
+def _rows(
+    windows: Windows, members: Members, shape: Sequence[int], budget: int, batch: int
+) -> Iterator[torch.Tensor]:
+    """Finished slices (K, H, W) of the image's grid in the order of z.
+
+    They are summed up in a ring as deep as a window. If it does not fit, it is less deep, and the
+    windows that reach beyond its slices are predicted again for the next ones.
+    """
+    depth, (before, *inside) = windows.size[0], windows.before
+    plane = box_slices([(low, low + n) for low, n in zip(inside, shape[1:], strict=True)])
+    first, end = before, before + shape[0]
+    while first < end:
+        ring, done, last = None, first, end
+        touching = [corner for corner in windows.corners if corner[0] + depth > first]
+        for at in range(0, len(touching), batch):
+            some = touching[at : at + batch]
+            if some[0][0] >= last:
+                break
+            said = members(torch.stack([windows.seen(corner) for corner in some]))
+            if ring is None:
+                ring = _ring(windows, channels=said.shape[1], budget=budget)
+                last = end if len(ring) == depth else min(first + len(ring), end)
+            for corner, window in zip(some, said, strict=True):
+                for z in range(done, min(corner[0], last)):
+                    yield _taken(ring, z)[:, *plane]
+                    done = z + 1
+                window = window if window.ndim == 4 else window[:, None]
+                _add(ring, corner, window, windows, low=first, high=last)
+        assert ring is not None
+        for z in range(done, last):
+            yield _taken(ring, z)[:, *plane]
+        first = last
+
+
+def _ring(windows: Windows, *, channels: int, budget: int) -> torch.Tensor:
+    """Zeros (d, channels + 1, H, W): weighted sums of a slice and, last, the sum of the weights."""
+    image = windows.image
+    plane = (channels + 1, *image.shape[2:])
+    fits = budget // (FLOAT_BYTES * int(torch.Size(plane).numel()))
+    depth = max(min(windows.size[0], fits), 1)
+    return torch.zeros(depth, *plane, device=image.device)
+
+
+def _add(
+    ring: torch.Tensor,
+    corner: tuple[int, int, int],
+    window: torch.Tensor,
+    windows: Windows,
+    *,
+    low: int,
+    high: int,
+) -> None:
+    """Add a window (K, d, h, w) with its weights, as far as it lies in slices `low` to `high`."""
+    z, *place = corner
+    inside = box_slices([(n, n + edge) for n, edge in zip(place, windows.size[1:], strict=True)])
+    weight = windows.weight
+    begin, stop = max(z, low), min(z + len(weight), high)
+    while begin < stop:  # once, or twice where the ring begins anew
+        at = begin % len(ring)
+        count = min(len(ring) - at, stop - begin)
+        part = slice(begin - z, begin - z + count)
+        target = ring[at : at + count, :, *inside]
+        target[:, :-1].addcmul_(window[:, part].transpose(0, 1), weight[part, None])
+        target[:, -1] += weight[part]
+        begin += count
+
+
+def _taken(ring: torch.Tensor, z: int) -> torch.Tensor:
+    """The mean (K, H, W) of slice z, whose place in the ring is then free for a later one."""
+    place = ring[z % len(ring)]
+    mean = (place[:-1] / place[-1]).clamp_(max=1)  # the mean of ones may be a last bit above
+    place.zero_()
+    return mean
+
+
+def _resampled(
+    rows: Iterator[torch.Tensor], depth: int, shape: Sequence[int]
+) -> Iterator[torch.Tensor]:
+    """Trilinear, from `depth` slices (K, h, w) to `shape`, as if all were interpolated at once."""
+    edges = tuple(shape[1:])
+
+    def fitted(row: torch.Tensor) -> torch.Tensor:
+        if row.shape[1:] == edges:
+            return row
+        return functional.interpolate(row[None], size=edges, mode="bilinear")[0]
+
+    if depth == shape[0]:
+        yield from map(fitted, rows)
+        return
+    # Of fewer slices: of those that come, or of those that go.
+    fit_first = depth < shape[0]
+    if fit_first:
+        rows = map(fitted, rows)
+    steps = torch.arange(depth, dtype=torch.float32)[None, None]
+    positions = functional.interpolate(steps, size=shape[0], mode="linear")[0, 0].tolist()
+    below = above = next(rows)
+    taken = 1
+    for position in positions:
+        for _ in range(taken, min(int(position) + 2, depth)):
+            below, above = above, next(rows)
+            taken += 1
+        share = position - (taken - 2) if taken > 1 else 0.0
+        row = torch.lerp(below, above, share)
+        yield row if fit_first else fitted(row)
+
+
+def _gathered(
+    rows: Iterator[torch.Tensor],
+    shape: Sequence[int],
+    box: Sequence[Sequence[int]],
+    exclusive: bool,
+    budget: int,
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Slabs (K, d, H, W) of the whole grid with their start, from the slices (K, h, w) in a box."""
+    row = next(rows)
+    rows = itertools.chain([row], rows)
+    depth, height, width = shape
+    thick = max(budget // (SLAB_COPIES * FLOAT_BYTES * len(row) * height * width), 1)
+    (low, high), *inside = box
+    place = box_slices(inside)
+    for start in range(0, depth, thick):
+        slab = torch.zeros(len(row), min(thick, depth - start), height, width)
+        if exclusive:
+            slab[0] = 1
+        for z in range(max(start, low), min(start + slab.shape[1], high)):
+            slab[:, z - start, place[0], place[1]] = next(rows).cpu()
+        yield start, slab

@@ -1,0 +1,152 @@
+"""What is to be predicted: a folder, a manifest, one file or a DICOM series, as cases to read.
+
+Nothing but names is looked at here, and of DICOM the tags that tell series apart: what is wrong
+with a case's files is found when its turn comes, so that it stops no other one.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from segshift.cohort import Case
+from segshift.cohort.checks import check_headers
+from segshift.cohort.images import SUFFIXES, read_image, series
+from segshift.cohort.images.header import naming
+from segshift.cohort.manifest import read_sound_lines
+from segshift.errors import InputError
+from segshift.plan import Plan, check_channels, check_voxels
+
+CHANNEL = re.compile(r"(.+)_(\d{4})")  # nnU-Net's: case_0000, case_0001 are one case's channels
+
+
+def cases_of(source: Path, *, without: Path) -> tuple[list[Case], dict[str, str]]:
+    """Cases sorted by name, and what a manifest's broken lines say, by case or line.
+
+    Files below `without`, the output, are none. Raises InputError where nothing is to predict, and
+    for two images of one name.
+    """
+    if source.name.lower().endswith(".csv"):
+        cohort, broken = read_sound_lines(source)
+        failed = {line.case or f"line {line.number}": line.message for line in broken}
+        return sorted(cohort.cases, key=lambda case: case.id), failed
+    if source.is_file():
+        return [_case(_stem(source.name), (source,))], {}
+    if not source.is_dir():
+        raise InputError(f"input={source}: there is no such file or folder")
+    named: dict[str, Case] = {}
+    for case in (*_series(source, without), *_images(source, without)):
+        if case.id in named:
+            raise InputError(
+                f"{case.images[0]} and {named[case.id].images[0]} would both be predicted as "
+                f"{case.id!r}; rename one of them, or list the cases in a manifest"
+            )
+        named[case.id] = case
+    if not named:
+        raise InputError(
+            f"input={source}: no image is in this folder; known are {', '.join(SUFFIXES)}"
+        )
+    return [named[name] for name in sorted(named)], {}
+
+
+def share_of(cases: list[Case], shard: str | None) -> list[Case]:
+    """Every n-th case for `shard` = i/n, i from 1: together the shards have each case once.
+
+    Raises InputError for what is no i/n.
+    """
+    if shard is None:
+        return cases
+    match = re.fullmatch(r"(\d+)/(\d+)", str(shard))
+    number, of = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= number <= of:
+        raise InputError(f"shard={shard}: i/n with i from 1 to n, such as 1/4")
+    return cases[number - 1 :: of]
+
+
+def read_case_image(case: Case, plan: Plan) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Intensities float32 (C, D, H, W) in RAS and the voxel size (z, y, x) in mm.
+
+    Raises InputError naming the case for a broken file and for an image that does not go with the
+    plan. A label that the manifest may name is not looked at.
+    """
+    case = replace(case, label=None, raters=(), label_files=(), label_values=())
+    geometry = check_headers(case)
+    check_channels([case], [geometry], plan.channels)
+    check_voxels([case], [geometry], plan.spacing_mm)
+    try:
+        image = np.concatenate([read_image(path) for path in case.images])
+    except InputError as error:
+        raise InputError(f"case {case.id!r}: {error}") from error
+    if bad := int(np.count_nonzero(~np.isfinite(image))):
+        raise InputError(
+            f"case {case.id!r}: {bad} voxels of {case.images[0]} are NaN or infinite; mend the file"
+        )
+    return image, geometry.spacing_mm
+
+
+def _images(top: Path, without: Path) -> Iterator[Case]:
+    """Cases of all image files below `top`; channels that nnU-Net numbers are one case."""
+    files = [
+        (_stem(path.relative_to(top).as_posix()).replace("/", "-"), path)
+        for path in _below(top, without)
+        if path.name.lower().endswith(SUFFIXES) and not path.name.lower().endswith(series.SUFFIXES)
+    ]
+    numbered: dict[str, dict[int, Path]] = defaultdict(dict)
+    for stem, path in files:
+        if match := CHANNEL.fullmatch(stem):
+            numbered[match[1]][int(match[2])] = path
+    for stem, path in files:
+        match = CHANNEL.fullmatch(stem)
+        channels = numbered[match[1]] if match else {}
+        # Years are four digits too; channels are counted from 0 without a gap.
+        if match is None or sorted(channels) != list(range(len(channels))):
+            yield _case(stem, (path,))
+        elif int(match[2]) == 0:
+            yield _case(match[1], tuple(channels[number] for number in range(len(channels))))
+
+
+def _series(top: Path, without: Path) -> Iterator[Case]:
+    """A case for each DICOM series below `top`, named by its folder; by its number if several."""
+    others = tuple(set(SUFFIXES) - set(series.SUFFIXES))
+    places: dict[Path, dict[str, Path]] = defaultdict(dict)
+    for path in _below(top, without):
+        name = path.name.lower()
+        # Most scanners write no suffix: the marker tells.
+        if name.endswith(series.SUFFIXES) or (not name.endswith(others) and series.is_slice(path)):
+            places[path.parent].setdefault(_series_number(path), path)
+    for place, first in places.items():
+        name = "-".join(place.resolve().relative_to(top.resolve()).parts) or top.resolve().name
+        if len(first) == 1:
+            yield _case(name, (place,))
+            continue
+        for number, file in first.items():
+            yield _case(f"{name}-{number.rsplit('.', 1)[-1]}", (file,))
+
+
+def _series_number(file: Path) -> str:
+    """What tells series apart; a broken file is one of its own, which fails when it is read."""
+    try:
+        with naming(file):
+            return str(series.read_tags(file).get("SeriesInstanceUID"))
+    except InputError:
+        return file.stem
+
+
+def _below(top: Path, without: Path) -> Iterator[Path]:
+    output = without.resolve()
+    for path in sorted(top.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(top).parts)
+        if path.is_file() and not hidden and not path.resolve().is_relative_to(output):
+            yield path
+
+
+def _stem(name: str) -> str:
+    suffix = next((each for each in SUFFIXES if name.lower().endswith(each)), "")
+    return name[: len(name) - len(suffix)]
+
+
+def _case(name: str, images: tuple[Path, ...]) -> Case:
+    return Case(name, name, "input", tuple(path.absolute() for path in images))

@@ -1,0 +1,205 @@
+"""Predict what is asked for, case by case: a broken one is told and skipped, a done one left alone.
+
+Options and names of files are checked before torch is imported.
+"""
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from segshift import __version__, build, environment
+from segshift.cohort import Case
+from segshift.errors import InputError
+from segshift.postprocessing import Rules, common_rules, postprocessed, read_rules
+from segshift.prediction.inputs import cases_of, read_case_image, share_of
+from segshift.progress import tracked
+
+if TYPE_CHECKING:
+    import torch
+
+    from segshift.prediction.members import Ensemble
+    from segshift.prediction.outputs import Output
+
+SOFTWARE = f"segshift {__version__}"
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+
+
+def predict(config: DictConfig) -> None:
+    """Predict every case of `input` that is not yet in `output`.
+
+    Raises InputError for wrong options, and at the end if a case failed, with a list.
+    """
+    config = build.resolved(config)
+    _check(config)
+    checkpoints = [build.checkpoint_file(path) for path in _listed(config.checkpoint)]
+    cases, failed = cases_of(Path(config.input), without=Path(config.output))
+    cases = share_of(cases, config.shard)
+    environment.check_devices(config.accelerator, 1)
+
+    import torch
+
+    from segshift.prediction.members import load_ensemble
+    from segshift.prediction.outputs import DONE, FAILED
+
+    precision = environment.precision(config.precision, config.accelerator)
+    environment.keep_freed_memory()
+    device = _device(config.accelerator)
+    ensemble = load_ensemble(
+        checkpoints, options=_options(config), precision=precision, device=device
+    )
+    rules = common_rules([*map(read_rules, checkpoints)]) if config.postprocess == "auto" else {}
+    output = _output(config, ensemble)
+    done = output.start(_model(ensemble, checkpoints, rules), overwrite=config.overwrite)
+    left = [case for case in cases if config.overwrite or not output.is_done(case, done)]
+    output.begin({name: line for name, line in done.items() if name not in {c.id for c in left}})
+    print(
+        f"input:     {config.input}, {len(cases)} case(s), {len(cases) - len(left)} done before\n"
+        f"model:     {len(checkpoints)} network(s), {len(ensemble)} member(s) with mirrors; "
+        f"structures {', '.join(output.structures)}"
+    )
+    if ensemble.unlearned:
+        print(
+            f"note:      mirrored along {list(ensemble.unlearned)}, but no image was in training "
+            "(augment.mirror_axes); masks are likely worse than without mirror"
+        )
+    out_of_memory = (MemoryError, torch.OutOfMemoryError)
+    with torch.inference_mode():
+        for case in tracked(left, "predicting", total=len(left)):
+            start = time.monotonic()
+            try:
+                values = _predict_case(case, ensemble, output, rules, precision)
+            except (InputError, OSError, *out_of_memory) as error:
+                failed[case.id] = str(error) or type(error).__name__
+                output.add({"case": case.id, "status": FAILED, "message": failed[case.id]})
+                print(f"failed:    {failed[case.id]}")
+                continue
+            seconds = f"{time.monotonic() - start:.2f}"
+            output.add({"case": case.id, "status": DONE, "seconds": seconds, **values})
+    print(f"output:    {output.folder}, {output.table}")
+    if failed:
+        told = "\n".join(f"  {name}: {message}" for name, message in failed.items())
+        raise InputError(f"{len(failed)} case(s) were not predicted:\n{told}")
+
+
+def _predict_case(
+    case: Case,
+    ensemble: "Ensemble",
+    output: "Output",
+    rules: Rules,
+    precision: str,
+) -> dict[str, str]:
+    """Read, predict and write one case; its columns of the table."""
+    from segshift.prediction.case import predicted_case
+    from segshift.prediction.drafts import drafts
+    from segshift.prediction.members import member_slabs
+    from segshift.prediction.outputs import measured
+
+    image, spacing_mm = read_case_image(case, ensemble.plan)
+    task = ensemble.task
+    with drafts(output.folder, image.shape[1:], output.kinds) as maps:
+        slabs = member_slabs(ensemble, image, spacing_mm, autocast=_autocast(precision))
+        found = predicted_case(slabs, task, drafts=maps)
+        labels = postprocessed(
+            found.labels,
+            rules,
+            spacing_mm,
+            structures=output.structures,
+            exclusive=output.exclusive,
+        )
+        output.save(case, labels, task=task, drafts=maps, software=SOFTWARE)
+    return measured(
+        labels,
+        task,
+        spacing_mm=spacing_mm,
+        entropy=found.entropy,
+        predicted_dice=found.predicted_dice,
+    )
+
+
+def _check(config: DictConfig) -> None:
+    for name in ("input", "output"):
+        if OmegaConf.is_missing(config, name) or not isinstance(config[name], str):
+            raise InputError(f"{name} is required, a path: add {name}=... to the command")
+    for name in ("probabilities", "uncertainty", "overwrite"):
+        if type(config[name]) is not bool:
+            raise InputError(f"{name}={config[name]}: true or false")
+    overlap, mirror, budget_gb = config.overlap, config.mirror, config.budget_gb
+    if overlap is not None and not (type(overlap) in (int, float) and 0 <= overlap <= 0.99):
+        raise InputError(f"overlap={overlap}: a number from 0 to 0.99")
+    if budget_gb is not None and not (type(budget_gb) in (int, float) and budget_gb >= 0.01):
+        raise InputError(f"budget_gb={budget_gb}: a number of GB from 0.01 upwards")
+    if mirror is not None and not isinstance(mirror, ListConfig):
+        raise InputError(f"mirror={mirror}: a list of axes, such as [0,1,2], z first; [] for none")
+    if config.postprocess not in ("auto", "none"):
+        raise InputError(f"postprocess={config.postprocess}: auto or none")
+    if config.precision not in PRECISIONS:
+        raise InputError(f"precision={config.precision}: known are {', '.join(PRECISIONS)}")
+    environment.check_accelerator(config.accelerator)
+
+
+def _options(config: DictConfig) -> dict[str, Any]:
+    """What the command says about how to predict; what it does not is the run's."""
+    options = {name: config[name] for name in ("overlap", "budget_gb")}
+    options["mirror"] = None if config.mirror is None else tuple(config.mirror)
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _listed(checkpoint: Any) -> list[str]:  # noqa: ANN401
+    listed = list(checkpoint) if isinstance(checkpoint, ListConfig) else [checkpoint]
+    if not listed or not all(isinstance(path, str) for path in listed):
+        raise InputError(f"checkpoint={checkpoint}: a run's folder or .ckpt file, or [A,B,...]")
+    return [str(path) for path in listed]
+
+
+def _output(config: DictConfig, ensemble: "Ensemble") -> "Output":
+    from segshift.prediction.case import is_exclusive
+    from segshift.prediction.outputs import Output
+
+    structures = tuple(ensemble.task.structures)
+    kinds = {"probability": len(structures)} if config.probabilities else {}
+    if config.uncertainty:
+        kinds |= {"entropy": 1} | ({"disagreement": 1} if len(ensemble) > 1 else {})
+    name = f"-{str(config.shard).replace('/', '-of-')}" if config.shard else ""
+    return Output(
+        Path(config.output),
+        structures,
+        is_exclusive(ensemble.task),
+        kinds,
+        table=f"predictions{name}.csv",
+    )
+
+
+def _model(ensemble: "Ensemble", checkpoints: Sequence[Path], rules: Rules) -> dict[str, Any]:
+    """What decides the labels, beside the input; plain values."""
+    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in checkpoints]
+    written: Mapping[str, Any] = {
+        name: [asdict(rule) for rule in each] for name, each in rules.items() if each
+    }
+    return {
+        "software": SOFTWARE,
+        "checkpoints": [str(path) for path in checkpoints],
+        "checkpoints_sha256": hashes,
+        "mirror": list(ensemble.options.mirror),
+        "overlap": ensemble.options.overlap,
+        "postprocessing": written,
+    }
+
+
+def _device(accelerator: str) -> "torch.device":
+    import torch
+
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if accelerator == "mps" else "cpu")
+
+
+def _autocast(precision: str) -> "torch.dtype | None":
+    """The type that the networks compute in; None for float32."""
+    import torch
+
+    return {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)

@@ -1,0 +1,187 @@
+"""Intervals cover the truth as often as they say, and know that a patient's cases are alike."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from segshift.errors import InputError
+from segshift.results import (
+    Row,
+    bootstrap_means,
+    failure_profile,
+    holm,
+    sign_flip_p,
+    site_table,
+    summarise,
+    wilcoxon_p,
+)
+from segshift.results.rows import COLUMNS
+
+
+def rows_of(set_: str, values: np.ndarray, *, metric: str = "dice", site: str = "A") -> list[Row]:
+    """Values (patients, cases, structures)."""
+    return [
+        Row("r", set_, f"{set_}{p}-{c}", f"{set_}{p}", site, f"s{s}", metric, float(value))
+        for (p, c, s), value in np.ndenumerate(values)
+    ]
+
+
+def frame(rows: list[Row]) -> pd.DataFrame:
+    return pd.DataFrame([[getattr(r, c) for c in COLUMNS] for r in rows], columns=list(COLUMNS))
+
+
+@pytest.mark.parametrize("patients", [6, 25])
+def test_an_interval_covers_the_truth_in_95_of_100_studies(patients: int) -> None:
+    studies, cases = 400, 3
+    random = np.random.default_rng(1)
+    level = random.normal(0.7, 0.1, (studies, patients, 1))
+    values = (level + random.normal(0, 0.03, (studies, patients, cases))).reshape(studies, -1)
+    who = [str(i // cases) for i in range(patients * cases)]
+    found = [bootstrap_means(v, who, resamples=500, seed=i) for i, v in enumerate(values)]
+    assert 0.92 <= np.mean([one.low <= 0.7 <= one.high for one in found]) <= 0.98
+
+
+def test_it_is_wider_where_patients_have_several_cases() -> None:
+    level = np.random.default_rng(0).normal(0.7, 0.1, 20)
+    values = np.repeat(level, 5)
+    clustered = bootstrap_means(values, [str(i // 5) for i in range(100)])
+    naive = bootstrap_means(values, [str(i) for i in range(100)])
+    assert clustered.mean == pytest.approx(level.mean())
+    assert naive.mean == pytest.approx(level.mean())
+    # Five copies of a patient are worth one: the interval is that of 20 values, not of 100.
+    ratio = (clustered.high - clustered.low) / (naive.high - naive.low)
+    assert math.sqrt(5) * 0.95 < ratio < math.sqrt(5) * 1.2
+    assert (clustered.n, clustered.patients) == (100, 20)
+    assert (naive.n, naive.patients) == (100, 100)
+
+
+def test_it_is_students_for_many_and_few_patients() -> None:
+    for n, tolerance in ((200, 0.03), (12, 0.08)):
+        values = np.random.default_rng(n).normal(0, 1, n)
+        t = {200: 1.972, 12: 2.201}[n]
+        expected = t * values.std(ddof=1) / math.sqrt(n)
+        one = bootstrap_means(values, [str(i) for i in range(n)])
+        assert (one.high - one.low) / 2 == pytest.approx(expected, rel=tolerance)
+
+
+def test_neither_the_order_nor_a_second_time_changes_a_bit() -> None:
+    values = 10 ** np.random.default_rng(0).uniform(-8, 8, 900)  # last bits depend on the order
+    who = np.array([f"p{i // 30}" for i in range(900)])
+    first = bootstrap_means(values, list(who), resamples=200)
+    assert bootstrap_means(values, list(who), resamples=200) == first
+    for seed in range(20):
+        order = np.random.default_rng(seed).permutation(900)
+        assert bootstrap_means(values[order], list(who[order]), resamples=200) == first
+    assert bootstrap_means(values, list(who), resamples=200, seed=1) != first
+
+
+def test_one_patient_has_no_interval_and_undefined_values_do_not_count() -> None:
+    one = bootstrap_means([0.5, 0.7, math.nan], ["a", "a", "b"])
+    assert (one.mean, one.n, one.patients) == (pytest.approx(0.6), 2, 1)
+    assert math.isnan(one.low)
+    assert math.isnan(one.high)
+    with pytest.raises(InputError, match="no values"):
+        bootstrap_means([math.nan], ["a"])
+
+
+def test_the_mean_over_structures_draws_the_same_patients_for_all() -> None:
+    # Where one structure is good the other is bad: their mean is known exactly.
+    good = np.random.default_rng(0).random((15, 1, 1))
+    table = site_table(frame(rows_of("in_domain", np.concatenate([good, 1 - good], axis=2))))
+    mean = table.set_index("structure").loc["mean"]
+    assert mean["dice_low"] == pytest.approx(0.5)
+    assert mean["dice_high"] == pytest.approx(0.5)
+    structure = table.set_index("structure").loc["s0"]
+    assert structure["dice_high"] - structure["dice_low"] > 0.1
+
+
+def test_site_set_and_bootstrap_say_the_same_of_the_same_patients() -> None:
+    values = np.random.default_rng(0).random((9, 2, 1))
+    rows = frame(rows_of("in_domain", values))
+    (line,) = site_table(rows).query("structure == 'mean'").to_dict("records")
+    summary = summarise(rows, {"dice": True})
+    alone = bootstrap_means(rows["value"], list(rows["patient"]))
+    for side, value in (("low", alone.low), ("high", alone.high)):
+        assert line[f"dice_{side}"] == summary[f"test/in_domain/dice_{side}"] == value
+    assert summary["test/in_domain/dice_n"] == line["dice_n"] == 18
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_the_gap_has_an_interval_around_it(higher: bool) -> None:
+    random = np.random.default_rng(0)
+    inside, outside = random.normal(0.8, 0.05, (40, 1, 1)), random.normal(0.6, 0.1, (40, 1, 1))
+    rows = frame([*rows_of("in_domain", inside), *rows_of("site-B", outside, site="B")])
+    summary = summarise(rows, {"dice": higher})
+    gap, low, high = (summary[f"test/gap/dice{end}"] for end in ("", "_low", "_high"))
+    assert gap == pytest.approx((1 if higher else -1) * (inside.mean() - outside.mean()))
+    assert low < gap < high
+    # Two independent sides: their variances add up.
+    error = math.sqrt((inside.var(ddof=1) + outside.var(ddof=1)) / 40)
+    assert (high - low) / 2 == pytest.approx(2.02 * error, rel=0.06)
+
+
+def test_a_gap_to_a_single_patient_has_no_interval() -> None:
+    random = np.random.default_rng(0)
+    rows = [*rows_of("in_domain", random.random((9, 1, 1)))]
+    rows += rows_of("site-B", random.random((1, 3, 1)), site="B")
+    summary = summarise(frame(rows), {"dice": True})
+    assert "test/gap/dice" in summary
+    assert not any(key.startswith(("test/gap/dice_", "test/site-B/dice_l")) for key in summary)
+
+
+def test_holm_by_hand() -> None:
+    # 0.01 x 4, 0.02 x 3, 0.03 x 2 = 0.06, 0.04 x 1 but not below the one before.
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm([0.3]) == pytest.approx([0.3])
+
+
+@pytest.mark.parametrize("n", [3, 8, 12])
+def test_sign_flips_of_few_patients_are_those_of_scipy(n: int) -> None:
+    from scipy.stats import permutation_test
+
+    differences = np.random.default_rng(n).normal(0.3, 0.5, n)
+    expected = permutation_test(
+        (differences, np.zeros(n)), lambda x, y, axis: (x - y).sum(axis=axis),
+        permutation_type="samples", vectorized=True, n_resamples=np.inf,
+    )  # fmt: skip
+    assert sign_flip_p(differences) == pytest.approx(expected.pvalue)
+
+
+def test_sign_flips_of_many_patients_are_drawn_and_never_say_zero() -> None:
+    differences = np.random.default_rng(0).normal(0.2, 1, 60)
+    z = differences.sum() / math.sqrt((differences**2).sum())
+    expected = math.erfc(abs(z) / math.sqrt(2))  # the sum of 60 flips is nearly normal
+    assert sign_flip_p(differences) == pytest.approx(expected, abs=0.02)
+    assert sign_flip_p(differences) == sign_flip_p(differences)
+    assert sign_flip_p(np.ones(60)) == 1 / 10_001
+
+
+def test_no_difference_is_no_evidence() -> None:
+    for differences in ([0.0] * 5, [0.0] * 20, [0.4]):
+        assert sign_flip_p(differences) == wilcoxon_p(differences) == 1.0
+
+
+def test_wilcoxon_by_hand() -> None:
+    # All five positive: 2 / 2^5. The zero is left out.
+    assert wilcoxon_p([1.0, 2.0, 0.0, 3.0, 4.0, 5.0]) == pytest.approx(2 / 32)
+
+
+def test_the_failure_profile_by_hand() -> None:
+    def values(*numbers: float) -> np.ndarray:
+        return np.array(numbers)[:, None, None]
+
+    rows = [
+        *rows_of("in_domain", values(0.9, 0.8, 0.05, math.nan)),
+        *rows_of("in_domain", values(0.1, -1.9, -2.0, 2.0), metric="volume_difference_relative"),
+        *rows_of("site-B", values(0.0, 0.1), site="B"),
+        *rows_of("site-B", values(3.0, 0.0), site="B", metric="lesion_false_positives"),
+    ]
+    here, there = failure_profile(frame(rows)).to_dict("records")
+    assert (here["site"], here["failed"], here["failed_n"]) == ("A", pytest.approx(1 / 3), 3)
+    assert (here["empty"], here["empty_n"], here["false_blobs_n"]) == (0.25, 4, 0)
+    assert math.isnan(here["false_blobs"])
+    assert (there["failed"], there["false_blobs"], there["empty_n"]) == (0.5, 0.5, 0)
+    assert "empty" not in failure_profile(frame(rows_of("s", values(0.5))))

@@ -1,0 +1,197 @@
+"""Figures show what the rows say: every case, mean and n, and outlines of every mask."""
+
+import io
+import math
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_inputs import DICE, HD95, STRUCTURES, fill
+
+from segshift.report import loss_curve, overlay, reliability_diagram, site_strip, validation_curve
+from segshift.report.lanes import lanes_of
+from segshift.report.measures import digits, duration, interval, main_metrics, written
+from segshift.report.slices import Slice, best_median_worst, worst_cases
+from segshift.report.svg import inline_svg
+from segshift.results import read_rows, site_table
+from segshift.results.names import file_name
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fill(tmp_path_factory.mktemp("run"))
+
+
+def rendered(figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file)
+    return file.getvalue()
+
+
+def notes(figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1.23, "1.2"), (0.05, "0.1"), (0.0, "0.0"), (0.00034, "0.00034"), (math.nan, "-")],
+)
+def test_a_distance_of_micrometres_is_not_written_as_nothing(value: float, text: str) -> None:
+    assert written(value, digits("hd95_mm")) == text
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_strip_says_mean_and_n_also_of_what_is_not_there(run: Path) -> None:
+    rows = read_rows(run / "rows.csv")
+    rows.loc[(rows["site"] == "bern") & (rows["structure"] == "tumour"), "value"] = math.nan
+    figure = site_strip(rows, structures=STRUCTURES, metric="dice")
+    assert notes(figure) == [
+        *("dijon", "in_domain", "0.84  n 4", "0.82  n 3"),
+        *("bern", "site-bern", "0.42  n 4", "n 0"),
+        *("toronto", "site-toronto", "0.54  n 4", "0.54  n 4"),
+    ]
+    assert rendered(figure)
+    assert rendered(site_strip(rows[:0], structures=STRUCTURES, metric="dice"))
+
+
+def test_curves_join_the_sparse_lines_of_the_log(run: Path) -> None:
+    log = pd.read_csv(run / "metrics.csv")
+    (loss,), (dice,) = loss_curve(log).axes, validation_curve(log, **DICE).axes
+    np.testing.assert_allclose(loss.lines[0].get_xydata(), [[4, 1.5], [9, 1.0], [14, 0.8]])
+    np.testing.assert_allclose(dice.lines[0].get_xydata(), [[9, 0.4], [19, 0.7]])
+    assert dice.get_title(loc="left") == "validation dice, best 0.700 at step 19"
+    assert dice.get_ylim() == (0, 1.02)
+    without = pd.DataFrame({"step": [1, 2], "train/loss": [2.0, 1.0]})
+    assert rendered(validation_curve(without, **DICE))
+
+
+def test_the_best_of_a_distance_is_its_lowest_and_has_room_above_one() -> None:
+    log = pd.DataFrame({"step": [9, 19, 29], "val/hd95_mm": [30.0, 12.0, 14.0]})
+    (curve,) = validation_curve(log, **HD95).axes
+    assert curve.get_title(loc="left") == "validation hd95_mm, best 12.0 at step 19"
+    np.testing.assert_allclose(curve.lines[1].get_xydata(), [[19, 12.0]])
+    assert curve.get_ylim()[1] > 30
+
+
+def test_the_strip_of_a_distance_shows_every_case(run: Path) -> None:
+    rows = read_rows(run / "rows.csv")
+    (fractions,) = site_strip(rows, structures=STRUCTURES, metric="dice").axes
+    assert fractions.get_xlim() == (-0.02, 1.02)
+    (distances,) = site_strip(rows, structures=STRUCTURES, metric="hd95_mm").axes
+    assert distances.get_xlim()[0] < 3  # 30 times 1 - 0.9, the best case
+    assert distances.get_xlim()[1] > 30
+    assert distances.get_xlabel().startswith("hd95_mm: ")
+
+
+def test_every_mask_is_outlined_and_they_may_overlap() -> None:
+    blank, one = np.zeros((2, 6, 6), dtype=bool), np.zeros((2, 6, 6), dtype=bool)
+    one[:, 2:4, 2:4] = True
+    first = one & (np.arange(2) == 0)[:, None, None]
+    image = np.zeros((6, 6), dtype=np.float32)
+    for reference, prediction, outlines in ((one, one, 4), (one, first, 3), (blank, first, 1)):
+        shown = Slice(image, reference, prediction, (1.0, 1.0))
+        figure = overlay(shown, structures=STRUCTURES)
+        assert len(figure.axes[0].collections) == outlines
+
+
+@pytest.mark.parametrize("name", ["site-bern+noise3_v1.2", "Universit\u00e9", "007", "_", "a.b"])
+def test_a_good_file_name_is_kept(name: str) -> None:
+    assert file_name(name) == name
+
+
+def test_other_names_stay_in_their_folder_and_apart() -> None:
+    names = ["a/b", "a\\b", "a b", "a\tb", "", ".", "..", "...", "../x", "a:b", "a\nb"]
+    files = [file_name(name) for name in names]
+    assert len(set(files) | {"a_b", "_", "x"}) == len(names) + 3
+    for file in files:
+        assert re.fullmatch(r"[\w.+-]+", file)
+        assert Path(file).name == file
+        assert file.strip(".")
+
+
+def test_the_worst_cases_are_those_of_their_worst_structure_without_a_shift(
+    tmp_path: Path,
+) -> None:
+    run = fill(tmp_path)
+    slices = run / "figures" / "slices"
+    shutil.copytree(slices / "in_domain", slices / "in_domain+noise3")
+    rows = read_rows(run / "rows.csv")
+    toronto = (rows["case"] == "toronto-0") & (rows["structure"] == "tumour")
+    rows.loc[toronto & (rows["metric"] == "dice"), "value"] = 0.05
+    shifted = rows[rows["site"] == "dijon"].assign(set="in_domain+noise3", value=0.0)
+    worst = worst_cases(pd.concat([rows, shifted]), run, count=2, **DICE)
+    assert [(one.site, one.why, one.value) for one in worst] == [
+        ("bern", "liver", 0.0),
+        ("toronto", "tumour", 0.05),
+    ]
+    best = best_median_worst(rows, run, set_="site-toronto", **DICE)[0]
+    assert (best.case, best.value) == ("toronto-1", pytest.approx(0.56))
+
+
+def test_a_smaller_structure_lies_on_top_in_the_map_of_classes() -> None:
+    masks = np.zeros((2, 1, 4), dtype=bool)
+    masks[0, 0, 1:2], masks[1, 0, :3] = True, True
+    shown = Slice(np.zeros((1, 4), dtype=np.float32), masks, masks, (1.0, 1.0))
+    np.testing.assert_array_equal(shown.classes(masks), [[2, 1, 2, 0]])
+
+
+def test_reliability_pools_sites_by_their_voxels() -> None:
+    lines = [
+        ("a", 0.0, 300, 0.1, 0.0),
+        ("b", 0.0, 100, 0.3, 0.4),
+        ("b", 0.5, 0, math.nan, math.nan),
+    ]
+    bins = pd.DataFrame(lines, columns=["site", "low", "voxels", "confidence", "accuracy"])
+    figure = reliability_diagram(bins.assign(structure="liver"), structures=STRUCTURES, title="x")
+    np.testing.assert_allclose(figure.axes[0].lines[1].get_xydata(), [[0.15, 0.1]])
+    assert not len(figure.axes[0].lines[2].get_xydata())  # no tumour at all
+    assert rendered(figure)
+
+
+def test_a_figure_on_the_page_takes_its_colours_and_shares_no_id_with_another(run: Path) -> None:
+    log = pd.read_csv(run / "metrics.csv")
+    first, second = (inline_svg(loss_curve(log), name=name) for name in ("first", "second"))
+    assert first.startswith("<svg")
+    assert "training loss" in first
+    for scheme in ("var(--ink)", "var(--soft)", "var(--line)"):
+        assert scheme in first
+    assert not re.search("#1a1a1a|#6b6b6b|#d9d9d9|#ffffff", first)
+    ids = [set(re.findall(r' id="(.*?)"', text)) for text in (first, second)]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+
+
+def test_a_long_curve_is_thinned(run: Path) -> None:
+    log = pd.DataFrame({"step": np.arange(50_000), "train/loss": np.linspace(2, 1, 50_000)})
+    assert all(len(line.get_xdata()) <= 1000 for line in loss_curve(log).axes[0].lines)
+
+
+def test_an_interval_has_a_digit_less_than_its_mean_and_is_empty_where_undefined() -> None:
+    line = {"dice_low": 0.7654, "dice_high": 0.8, "hd95_mm_low": 1.26, "hd95_mm_high": 2.0}
+    assert interval(line, "dice") == "[0.77, 0.80]"
+    assert interval(line, "hd95_mm") == "[1.3, 2.0]"
+    assert interval({"dice_low": math.nan, "dice_high": math.nan}, "dice") == ""
+    assert interval({}, "dice") == ""
+
+
+def test_the_main_metrics_are_the_chosen_one_an_overlap_and_distances() -> None:
+    names = ["assd_mm", "dice", "hd95_mm", "hd_mm", "iou", "nsd_2mm"]
+    assert main_metrics(names, metric="dice") == ["dice", "hd95_mm", "nsd_2mm"]
+    assert main_metrics(names, metric="iou") == ["iou", "dice", "hd95_mm"]
+
+
+def test_a_duration_is_said_in_seconds_minutes_or_hours() -> None:
+    assert [duration(s) for s in (12.34, 200.2, 3725)] == ["12.3 s", "3 min 20 s", "1 h 2 min"]
+
+
+def test_a_lane_begins_at_the_first_tick_not_at_zero(run: Path) -> None:
+    rows = read_rows(run / "rows.csv").query("metric == 'hd95_mm'")
+    rows["value"] += 100
+    lanes = lanes_of(rows, site_table(rows), structures=STRUCTURES, metric="hd95_mm")
+    assert [lanes.ticks[0], lanes.ticks[-1][0]] == [(0.0, "100"), 100.0]
+    places = [dot.x for group in lanes.groups.values() for lane in group for dot in lane.dots]
+    assert min(places) < 15
+    assert max(places) <= 100
