@@ -76,7 +76,7 @@ class TestErrorsComeAtOnce:
             (["trainer.devices=2"], ["trainer=ddp"]),
             (["trainer.accelerator=tpu9"], ["tpu9", "auto", "gpu"]),
             (["trainer.strategy=null"], ["trainer.strategy", "ddp"]),
-            (["trainer.window_overlap=half"], ["trainer.window_overlap=half", "0.99"]),
+            (["prediction.overlap=half"], ["prediction.overlap=half", "0.99"]),
             (["trainer.epochs=true"], ["trainer.epochs=True", "whole number"]),
             (["foreground_share=x"], ["foreground_share=x", "from 0 to 1"]),
             (["plan.batch=two"], ["plan.batch=two"]),

@@ -17,6 +17,7 @@ from segshift.data.cleaning import clean
 from segshift.data.datamodule import CaseDataset
 from segshift.data.resample import resampled_label
 from segshift.data.store import store_cases
+from segshift.inference import PredictionOptions
 from segshift.metrics import Dice
 from segshift.module import SegmentationModule
 from segshift.plan import Normalisation, View
@@ -156,7 +157,7 @@ class Bright(torch.nn.Module):
 def module_for(task, view):
     return SegmentationModule(
         network=Bright(task.channels), task=task, loss=None, augment=None, optimizer=None,
-        schedule=None, schedule_interval="step", view=view, window_overlap=0.5, channels_last=False,
+        schedule=None, schedule_interval="step", view=view, prediction=PredictionOptions(), precision="32-true",
     )  # fmt: skip
 
 
@@ -175,20 +176,20 @@ class TestPrediction:
     def test_it_lies_where_the_structures_do(self, case, tmp_path, task, view):
         for one in (case, make_case(tmp_path, "full")):
             item = self.item(one, tmp_path / "s")
-            prediction = module_for(task, view).predict(item)
+            prediction = module_for(task, view).predict(item).labels
             np.testing.assert_array_equal(prediction > 0, load_case(one).label > 0)
 
     def test_from_another_grid_too(self, case, tmp_path):
         item = self.item(case, tmp_path / "s", spacing_mm=(0.5, 0.5, 1))
         module = module_for(SEMANTIC, View((8, 16, 16)))
         label = load_case(case).label > 0
-        assert Dice()(module.predict(item) > 0, label, (1, 1, 1)) > 0.95
+        assert Dice()(module.predict(item).labels > 0, label, (1, 1, 1)) > 0.95
 
     def test_what_was_cropped_off_is_background_and_a_miss_counts(self, case, tmp_path):
         redrawn(case, (slice(0, 4), slice(0, 6), slice(0, 20)), 9)  # as large as what is found
         item = self.item(case, tmp_path / "s")
         module = module_for(SEMANTIC, View((8, 16, 16)))
-        prediction = module.predict(item)
+        prediction = module.predict(item).labels
         assert not prediction[:4].any()
         item["label"] = (item["label"] > 0).long()
         (score,) = module.task.scores(
@@ -199,7 +200,7 @@ class TestPrediction:
 
     def test_its_picture_shows_the_image_in_its_place(self, case, tmp_path):
         item = self.item(case, tmp_path / "s")
-        prediction = module_for(SEMANTIC, View((8, 16, 16))).predict(item)
+        prediction = module_for(SEMANTIC, View((8, 16, 16))).predict(item).labels
         write_slice(tmp_path / "c.npz", item, prediction, task=SEMANTIC)
         with np.load(tmp_path / "c.npz") as content:
             image, reference = content["image"], content["reference"]

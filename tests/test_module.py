@@ -79,10 +79,11 @@ def test_tallies_compare_every_counted_voxel_once_however_thin_the_slabs(item):
 def test_uncertainty_is_held_against_the_errors_of_each_structure(item):
     """Sure where it is right, in doubt where `one` is taken for background."""
     label = torch.zeros(1, *SHAPE, dtype=torch.int16)
-    label[:, 2, 3, 2:] = 1
+    label[:, 2, 3, 2:] = label[:, 2, 4, 2:] = 1
     image = torch.zeros(3, 4, 8, 8)
     image[0] = 9
     image[0, 1, 3] = 0.1
+    image[:2, 1, 4] = torch.tensor([0.0, 9.0])[:, None]  # here it is sure of `one`, and right
     tallies = module_for(SEMANTIC).predict({**item, "image": image, "label": label}, tallied=True)
     one, two = (tally.detection.auroc for tally in tallies.tallies)
     assert one == 1

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -54,6 +55,10 @@ def test(config: DictConfig, folder: Path, *, command: str, choices: Mapping[str
     environment.check_devices(config.trainer.accelerator, 1)
     precision = environment.precision(config.trainer.precision, config.trainer.accelerator)
     run = build.load(checkpoint, precision=precision)
+    chosen = {str(key): value for key, value in config.prediction.items() if value is not None}
+    if "mirror" in chosen:
+        chosen["mirror"] = tuple(chosen["mirror"])
+    run.module.prediction = replace(run.module.prediction, **chosen)
     if config.postprocess == "auto":
         run.module.rules = read_rules(checkpoint)
     sets = build.unseen_sets(config, cohort, run)
