@@ -157,7 +157,8 @@ class Bright(torch.nn.Module):
 def module_for(task, view):
     return SegmentationModule(
         network=Bright(task.channels), task=task, loss=None, augment=None, optimizer=None,
-        schedule=None, schedule_interval="step", view=view, prediction=PredictionOptions(), precision="32-true",
+        schedule=None, schedule_interval="step", view=view, prediction=PredictionOptions(),
+        precision="32-true",
     )  # fmt: skip
 
 

@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from segshift.errors import InputError
 from segshift.postprocessing import (
     FILL,
     LARGEST,
     MINIMUM,
+    REMOVALS,
     JudgedCase,
     Rule,
     chosen_rules,
     common_rules,
     effects,
     postprocessed,
+    read_rules,
     rules_from_dict,
 )
 
@@ -201,3 +204,17 @@ def test_rules_go_through_json_and_an_ensemble_does_what_all_its_members_do():
     assert rules_from_dict(json.loads(written)) == mine
     assert common_rules([mine, theirs]) == {"a": (rule(MINIMUM, 10.0),), "b": ()}
     assert common_rules([mine]) == mine
+
+
+def test_filling_is_judged_without_a_removal_that_is_not_done():
+    table = np.full((2, len(REMOVALS)), 0.4)
+    table[:, 0] = 0.5, 0.48
+    table[:, 1] = 0.5009, 0.5025  # too little a gain, and filling on top of it
+    assert chosen_rules([[table]], structures=("a",)) == {"a": ()}
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "postprocessing.json").write_text('{"a": [{"rule": 1}]}')
+    with pytest.raises(InputError, match="postprocessing.json is not what a run wrote"):
+        read_rules(tmp_path / "run" / "checkpoints" / "best.ckpt")

@@ -16,7 +16,13 @@ from segshift.cohort import write_manifest
 from segshift.cohort.checks import load_case
 from segshift.cohort.images import read_label, save_label
 from segshift.errors import InputError
-from segshift.metrics import Dice, HausdorffDistance95, SurfaceDice
+from segshift.metrics import (
+    Dice,
+    HausdorffDistance95,
+    LesionFalsePositives,
+    RelativeVolumeDifference,
+    SurfaceDice,
+)
 from segshift.results import read_cases, read_rows
 from segshift.scoring import pair_files
 from segshift.tasks import Semantic
@@ -146,6 +152,7 @@ def test_files_give_bit_for_bit_the_numbers_of_the_arrays_that_a_run_scores(tmp_
     path = tmp_path / "predictions" / "a.nii.gz"
     save_label(path, np.array([0, 5, 9])[prediction], like=case.images[0])
     metrics = [Dice(), HausdorffDistance95(), SurfaceDice(tolerance_mm=2)]
+    metrics += [RelativeVolumeDifference(), LesionFalsePositives()]
     task = Semantic(structures=["box", "core"], metrics=metrics)
     scores = task.scores(prediction, volume.label, volume.spacing_mm, annotated=(True, True))
     own = {("a", score.structure, score.metric): score.value for score in scores}

@@ -206,7 +206,7 @@ def checkpoint_file(checkpoint: str | Path) -> Path:
             raise InputError(f"{checkpoint} was stopped before its first validation; take {last}")
     if not path.is_file():
         raise InputError(f"there is no checkpoint at {path}")
-    return path
+    return path.resolve()  # its run's folder is known by where it lies
 
 
 def load(checkpoint: str | Path, *, precision: str = "32-true") -> LoadedRun:
@@ -218,7 +218,8 @@ def load(checkpoint: str | Path, *, precision: str = "32-true") -> LoadedRun:
         content = torch.load(path, map_location="cpu", weights_only=True)
         described = content["segshift"]
     except Exception as error:  # torch raises a dozen kinds for a broken or foreign file
-        raise InputError(f"{path} is not a checkpoint of segshift: {error}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} is not a checkpoint of segshift: {reason}") from error
     config, plan = OmegaConf.create(described["config"]), plan_from_dict(described["plan"])
     module = module_of(config, plan, precision=precision)
     module.load_state_dict(content["state_dict"])

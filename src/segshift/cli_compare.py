@@ -34,9 +34,17 @@ def _compare(arguments: argparse.Namespace) -> None:
     import pandas as pd
 
     from segshift.results import compare, higher_is_better, pair, patient_means, read_runs
+    from segshift.results.names import SIGNED
 
     if arguments.resamples < 100:
         raise InputError(f"--resamples {arguments.resamples}: 100 or more, 10000 to report")
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise InputError(f"--output {arguments.output} is a file; name a folder")
+    if SIGNED.fullmatch(arguments.metric) and not arguments.better:
+        raise InputError(
+            f"--metric {arguments.metric} is signed: neither end of it is better; take another "
+            "metric, or say --better higher or lower"
+        )
     runs = read_runs(arguments.runs)
     paired = pair(runs, metric=arguments.metric)
     better = arguments.better

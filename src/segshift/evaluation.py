@@ -100,6 +100,8 @@ def score_files(
     options = OmegaConf.to_container(OmegaConf.create(given))
     assert isinstance(options, dict)
     metrics = [build.instantiate(metric) for metric in config.metrics]
+    if not metrics:
+        raise InputError("metrics=[]: name at least one")
     pairs = pair_files(
         Path(str(options["predictions"])),
         references=Path(str(options["references"])),

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from segshift.errors import InputError
+
 RECORD = "postprocessing.json"  # in the run's folder
 LARGEST, MINIMUM, FILL = "largest_component", "min_volume_mm3", "fill_holes"
 VOLUMES_MM3 = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)  # those that are tried
@@ -139,9 +141,19 @@ def common_rules(several: Sequence[Rules]) -> dict[str, tuple[Rule, ...]]:
 
 
 def read_rules(checkpoint: Path) -> dict[str, tuple[Rule, ...]]:
-    """What the run of a checkpoint file chose; nothing for a file that lies in no run's folder."""
-    file = checkpoint.parent.parent / RECORD
-    return rules_from_dict(json.loads(file.read_text())) if file.is_file() else {}
+    """What the run of a checkpoint file chose; nothing for a file that lies in no run's folder.
+
+    Raises InputError for a damaged record.
+    """
+    file = checkpoint.resolve().parent.parent / RECORD
+    if not file.is_file():
+        return {}
+    try:
+        return rules_from_dict(json.loads(file.read_text()))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{file} is not what a run wrote: {error}; restore or remove it"
+        ) from error
 
 
 def told(rules: Rules) -> str:
@@ -230,7 +242,9 @@ def _chosen(table: np.ndarray) -> list[Rule]:
     means = table.mean(axis=0)
     n, rules, now = len(table), [], float(means[0, 0])
     best = int(means[0].argmax())  # the first, so the mildest, of equals
-    if means[0, best] > now + LEAST_GAIN:
+    if means[0, best] <= now + LEAST_GAIN:
+        best = 0  # what is not done has no part in what filling is judged by
+    else:
         removal = REMOVALS[best]
         rules.append(
             Rule(

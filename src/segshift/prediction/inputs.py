@@ -6,7 +6,7 @@ with a case's files is found when its turn comes, so that it stops no other one.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,11 +32,14 @@ def cases_of(source: Path, *, without: Path) -> tuple[list[Case], dict[str, str]
     if source.name.lower().endswith(".csv"):
         cohort, broken = read_sound_lines(source)
         failed = {line.case or f"line {line.number}": line.message for line in broken}
+        _refuse_one_file_for_two(cohort.cases)
         return sorted(cohort.cases, key=lambda case: case.id), failed
     if source.is_file():
         return [_case(_stem(source.name), (source,))], {}
     if not source.is_dir():
         raise InputError(f"input={source}: there is no such file or folder")
+    if source.resolve().is_relative_to(without.resolve()):
+        raise InputError(f"output={without} is or contains input={source}; name another folder")
     named: dict[str, Case] = {}
     for case in (*_series(source, without), *_images(source, without)):
         if case.id in named:
@@ -50,6 +53,21 @@ def cases_of(source: Path, *, without: Path) -> tuple[list[Case], dict[str, str]
             f"input={source}: no image is in this folder; known are {', '.join(SUFFIXES)}"
         )
     return [named[name] for name in sorted(named)], {}
+
+
+def written_name(case: Case) -> str:
+    """What the case's files are called; an id may hold what a file's name cannot."""
+    return case.id.replace("/", "-").replace("\\", "-")
+
+
+def _refuse_one_file_for_two(cases: Iterable[Case]) -> None:
+    names: dict[str, str] = {}
+    for case in cases:
+        name = written_name(case)
+        if (other := names.setdefault(name, case.id)) != case.id:
+            raise InputError(
+                f"cases {other!r} and {case.id!r} would both be written as {name!r}; rename one"
+            )
 
 
 def share_of(cases: list[Case], shard: str | None) -> list[Case]:

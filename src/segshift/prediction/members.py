@@ -19,6 +19,7 @@ from segshift.errors import InputError
 from segshift.inference import PredictionOptions, Slab, predict_slabs
 from segshift.inference.members import mirror_flips
 from segshift.plan import Plan
+from segshift.prediction.case import is_exclusive
 from segshift.tasks import Task
 
 
@@ -134,13 +135,13 @@ def member_slabs(
             activation=_each(ensemble.task.activation, len(group.members)),
             shape=image.shape[1:],
             box=box,
-            exclusive=False,  # outside the box nothing is 1; the background wins there anyway
+            exclusive=False,  # the channels of several members: _split fills in the background
             overlap=options.overlap,
             budget_gb=options.budget_gb / len(ensemble.groups),
             window_batch=options.window_batch,
             autocast=autocast,
         )
-        streams.append(_split(slabs, len(group.members)))
+        streams.append(_split(slabs, len(group.members), exclusive=is_exclusive(ensemble.task)))
     return streams[0] if len(streams) == 1 else aligned(streams)
 
 
@@ -166,10 +167,15 @@ def aligned(
             return
 
 
-def _split(slabs: Iterable[Slab], members: int) -> Iterator[tuple[int, torch.Tensor]]:
+def _split(
+    slabs: Iterable[Slab], members: int, *, exclusive: bool
+) -> Iterator[tuple[int, torch.Tensor]]:
     """The channels of members that ran as one network: (M, K, d, H, W)."""
     for slab in slabs:
-        yield slab.start, torch.stack(slab.probability.chunk(members))
+        parts = torch.stack(slab.probability.chunk(members))
+        if exclusive:  # outside its box, where nothing is, a member is sure of the background
+            parts[:, 0].masked_fill_(parts.sum(dim=1) == 0, 1)
+        yield slab.start, parts
 
 
 def _each(

@@ -19,6 +19,7 @@ from segshift.cohort import Case
 from segshift.cohort.images import is_dicom, label_suffix, save_label, save_map, save_segmentation
 from segshift.errors import InputError
 from segshift.prediction.drafts import Drafts
+from segshift.prediction.inputs import written_name
 from segshift.tasks import Task
 
 DONE, FAILED = "done", "failed"  # the status of a line
@@ -37,7 +38,7 @@ class Output:
 
     def masks(self, case: Case) -> dict[Path, int | None]:
         """Mask files, and the one structure that each holds; None for all of them."""
-        name, suffix = _name(case), label_suffix(case.images[0])
+        name, suffix = written_name(case), label_suffix(case.images[0])
         if self.exclusive:
             return {self.folder / f"{name}{suffix}": None}
         return {
@@ -49,7 +50,7 @@ class Output:
         """The files of one kind of maps."""
         place = self.folder / MAPS[kind]
         names = self.structures if kind == "probability" else (kind,)
-        return [place / f"{_name(case)}_{name}.nii.gz" for name in names]
+        return [place / f"{written_name(case)}_{name}.nii.gz" for name in names]
 
     def is_done(self, case: Case, lines: Mapping[str, Any]) -> bool:
         """Whether nothing of the case is left to do, by its files and the table's `lines`."""
@@ -70,7 +71,7 @@ class Output:
             for path, values in zip(self.maps(case, kind), arrays, strict=True):
                 save_map(path, values, like=like)
         if is_dicom(like):
-            path, masks = self.folder / f"{_name(case)}.dcm", list(task.predicted(labels))
+            path, masks = self.folder / f"{written_name(case)}.dcm", list(task.predicted(labels))
             save_segmentation(path, masks, names=self.structures, like=like, software=software)
         for path, number in self.masks(case).items():
             mask = labels if number is None else labels >> number & 1
@@ -85,9 +86,19 @@ class Output:
     def lines(self) -> dict[str, dict[str, str]]:
         """Lines of cases that are done, of all shards."""
         found: dict[str, dict[str, str]] = {}
-        for path in sorted(self.folder.glob("predictions*.csv")):
-            found |= {line["case"]: line for line in _lines(path) if line["status"] == DONE}
+        for path in self._tables():
+            found |= {line["case"]: line for line in _lines(path) if line.get("status") == DONE}
         return found
+
+    def _tables(self) -> list[Path]:
+        """Of all shards."""
+        names = ("predictions.csv", "predictions-*-of-*.csv")
+        return sorted(path for name in names for path in self.folder.glob(name))
+
+    def forget(self, case: Case) -> None:
+        """Remove a case's masks, so that older ones do not pass for this model's."""
+        for path in (*self.masks(case), self.folder / f"{written_name(case)}.dcm"):
+            path.unlink(missing_ok=True)
 
     def start(self, model: Mapping[str, Any], *, overwrite: bool) -> dict[str, dict[str, str]]:
         """Take or make the folder for `model`; returns the lines of what it has done there.
@@ -97,13 +108,16 @@ class Output:
         about = self.folder / "structures.json"
         values = {name: value for value, name in enumerate(self.structures, start=1)}
         content = {"structures": values if self.exclusive else dict.fromkeys(values, 1), **model}
-        same = not about.is_file() or json.loads(about.read_text()) == content
+        same = not about.is_file() or _identity(_content(about)) == _identity(content)
         if not same and not overwrite:
             raise InputError(
                 f"{self.folder} holds predictions of another model or with other options (see "
                 f"{about}); choose another output, or set overwrite=true to replace them"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
+        if not same:
+            for table in self._tables():  # or another shard's old lines would count as done
+                table.unlink(missing_ok=True)
         _replace(about, json.dumps(content, indent=1) + "\n")
         return self.lines() if same else {}
 
@@ -151,8 +165,17 @@ def _written(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.6g}"
 
 
-def _name(case: Case) -> str:
-    return case.id.replace("/", "-").replace("\\", "-")
+def _content(path: Path) -> Any:  # noqa: ANN401
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not readable JSON ({error}); remove it") from error
+
+
+def _identity(content: Any) -> Any:  # noqa: ANN401
+    """What a model is, wherever its run lies."""
+    whole = isinstance(content, dict)
+    return {k: v for k, v in content.items() if k != "checkpoints"} if whole else content
 
 
 def _lines(path: Path) -> list[dict[str, str]]:

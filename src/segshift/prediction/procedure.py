@@ -3,6 +3,7 @@
 Options and names of files are checked before torch is imported.
 """
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
@@ -54,7 +55,7 @@ def predict(config: DictConfig) -> None:
     )
     rules = common_rules([*map(read_rules, checkpoints)]) if config.postprocess == "auto" else {}
     output = _output(config, ensemble)
-    done = output.start(_model(ensemble, checkpoints, rules), overwrite=config.overwrite)
+    done = output.start(_model(ensemble, checkpoints, rules, precision), overwrite=config.overwrite)
     left = [case for case in cases if config.overwrite or not output.is_done(case, done)]
     output.begin({name: line for name, line in done.items() if name not in {c.id for c in left}})
     print(
@@ -75,6 +76,8 @@ def predict(config: DictConfig) -> None:
                 values = _predict_case(case, ensemble, output, rules, precision)
             except (InputError, OSError, *out_of_memory) as error:
                 failed[case.id] = str(error) or type(error).__name__
+                with contextlib.suppress(InputError):  # an image that is not there has no masks
+                    output.forget(case)
                 output.add({"case": case.id, "status": FAILED, "message": failed[case.id]})
                 print(f"failed:    {failed[case.id]}")
                 continue
@@ -135,6 +138,8 @@ def _check(config: DictConfig) -> None:
         raise InputError(f"budget_gb={budget_gb}: a number of GB from 0.01 upwards")
     if mirror is not None and not isinstance(mirror, ListConfig):
         raise InputError(f"mirror={mirror}: a list of axes, such as [0,1,2], z first; [] for none")
+    if Path(config.output).exists() and not Path(config.output).is_dir():
+        raise InputError(f"output={config.output} is a file; name a folder")
     if config.postprocess not in ("auto", "none"):
         raise InputError(f"postprocess={config.postprocess}: auto or none")
     if config.precision not in PRECISIONS:
@@ -174,7 +179,9 @@ def _output(config: DictConfig, ensemble: "Ensemble") -> "Output":
     )
 
 
-def _model(ensemble: "Ensemble", checkpoints: Sequence[Path], rules: Rules) -> dict[str, Any]:
+def _model(
+    ensemble: "Ensemble", checkpoints: Sequence[Path], rules: Rules, precision: str
+) -> dict[str, Any]:
     """What decides the labels, beside the input; plain values."""
     hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in checkpoints]
     written: Mapping[str, Any] = {
@@ -186,6 +193,7 @@ def _model(ensemble: "Ensemble", checkpoints: Sequence[Path], rules: Rules) -> d
         "checkpoints_sha256": hashes,
         "mirror": list(ensemble.options.mirror),
         "overlap": ensemble.options.overlap,
+        "precision": precision,
         "postprocessing": written,
     }
 

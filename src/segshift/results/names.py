@@ -1,6 +1,10 @@
-"""Names from data as names of files."""
+"""Names of metrics, and names from data as names of files."""
 
 import hashlib
+import re
+
+# Neither end of these is the good one: too much and too little are both wrong.
+SIGNED = re.compile(r"boundary_offset_mm|volume_difference_(ml|relative)")
 
 
 def file_name(name: str) -> str:

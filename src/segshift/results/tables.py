@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from segshift.errors import InputError
 from segshift.results.intervals import Sums, bounds, mean_of_columns, sums_of
+from segshift.results.names import SIGNED
 
 IN_DOMAIN = "in_domain"
 MEAN = "mean"
@@ -82,6 +83,8 @@ def summarise(rows: pd.DataFrame, higher_is_better: Mapping[str, bool]) -> dict[
     acquired = ~sites["set"].map(is_shifted)
     for metric, higher in higher_is_better.items():
         if metric not in sites:
+            continue
+        if SIGNED.fullmatch(metric):
             continue
         of_sites = sites.loc[(sites["structure"] == MEAN) & acquired, metric]
         summary[f"test/worst_site/{metric}"] = of_sites.min() if higher else of_sites.max()
