@@ -283,7 +283,8 @@ def test_a_killed_run_leaves_no_half_mask(run, tmp_path, monkeypatch):
 def test_shards_share_the_work(run, tmp_path):
     folder = some(tmp_path / "in", 3)
     options = (f"checkpoint={run}", f"input={folder}", "shard=2/2")
-    predict(composed(*options, f"output={tmp_path / 'out'}", job="predict"))
+    out = f"output={tmp_path / 'out'}"
+    predict(composed(*options, out, "precision=32-true", job="predict"))
     assert [line["case"] for line in table(tmp_path / "out", "predictions-2-of-2.csv")] == ["c1"]
     assert len(predicted(tmp_path / "out", *options[:2])) == 2  # the rest
 
