@@ -24,7 +24,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(run: Path) -> str:
-    return (run / "report.html").read_text()
+    return (run / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_few_slices_are_shown_once_each(fresh: Path, kept: int, words: list[str]
     slices = sorted((fresh / "figures" / "slices" / "in_domain").iterdir())
     for path in slices[kept:]:
         path.unlink()
-    page = write_report(fresh, structures=STRUCTURES, **DICE).read_text()
+    page = write_report(fresh, structures=STRUCTURES, **DICE).read_text(encoding="utf-8")
     assert [head.split()[0] for head, _ in examples(page, "in_domain")] == words
 
 
@@ -154,7 +154,7 @@ def test_an_interrupted_run_has_a_report_that_says_what_is_left_out(fresh: Path)
     (fresh / "cases.csv").unlink()
     (fresh / "reliability.csv").unlink()
     shutil.rmtree(fresh / "figures")
-    page = write_report(fresh, structures=STRUCTURES, **DICE).read_text()
+    page = write_report(fresh, structures=STRUCTURES, **DICE).read_text(encoding="utf-8")
     assert [p.name for p in (fresh / "figures").iterdir()] == ["sites.png"]
     assert "no metrics.csv" in page
     assert "no cases.csv" in page
@@ -201,7 +201,7 @@ def test_a_case_in_two_sets_is_shown_with_the_dice_of_each(fresh: Path) -> None:
     pd.concat([table, noisy]).to_csv(fresh / "rows.csv", index=False, na_rep="nan")
     slices = fresh / "figures" / "slices"
     shutil.copytree(slices / "site-toronto", slices / "site-toronto+noise3")
-    page = write_report(fresh, structures=STRUCTURES, **DICE).read_text()
+    page = write_report(fresh, structures=STRUCTURES, **DICE).read_text(encoding="utf-8")
     for set_, dice in (("site-toronto", "0.600"), ("site-toronto+noise3", "0.300")):
         assert examples(page, set_)[0] == (f"best dice {dice}", "toronto-0, toronto")
     assert (fresh / "figures/overlays/site-toronto+noise3/toronto-0.png").is_file()
@@ -212,7 +212,7 @@ def test_a_site_under_a_shift_is_not_the_worst(fresh: Path) -> None:
     noisy = table[table["set"] == "site-toronto"].assign(set="site-toronto+noise3", value=0.2)
     rows = pd.concat([table, noisy])
     rows.to_csv(fresh / "rows.csv", index=False, na_rep="nan")
-    page = write_report(fresh, structures=STRUCTURES, **DICE).read_text()
+    page = write_report(fresh, structures=STRUCTURES, **DICE).read_text(encoding="utf-8")
     assert "worst site" in page[page.index("<b>bern</b>") : page.index("<b>toronto</b>")]
 
 
@@ -221,7 +221,7 @@ def test_the_worst_site_is_that_of_the_mean_not_of_one_structure(fresh: Path) ->
     toronto = (table["site"] == "toronto") & (table["metric"] == "dice")
     table.loc[toronto, "value"] = table.loc[toronto, "structure"].map({"liver": 1.0, "tumour": 0.2})
     table.to_csv(fresh / "rows.csv", index=False, na_rep="nan")
-    page = write_report(fresh, structures=STRUCTURES, **DICE).read_text()
+    page = write_report(fresh, structures=STRUCTURES, **DICE).read_text(encoding="utf-8")
     assert "worst site" in page[page.index("<b>bern</b>") : page.index("<b>toronto</b>")]
 
 
@@ -233,7 +233,9 @@ def test_a_run_without_dice_is_judged_by_its_own_metric(fresh: Path) -> None:
     rows = read_rows(fresh / "rows.csv").query("metric == 'hd95_mm'")
     rows.to_csv(fresh / "rows.csv", index=False, na_rep="nan")
     (fresh / "metrics.csv").write_text("step,train/loss,val/hd95_mm\n5,2.0,\n9,,40.0\n")
-    page = without_pictures(write_report(fresh, structures=STRUCTURES, **HD95).read_text())
+    page = without_pictures(
+        write_report(fresh, structures=STRUCTURES, **HD95).read_text(encoding="utf-8")
+    )
     assert "dice" not in page.lower()
     assert "Failures" not in page  # a distance has no value that says: not found
     assert examples(page, "site-toronto") == [
@@ -254,7 +256,9 @@ def test_failures_are_listed_only_of_fractions_whose_higher_is_better(
     table = read_rows(fresh / "rows.csv")
     table["value"] *= scale
     table.to_csv(fresh / "rows.csv", index=False, na_rep="nan")
-    assert "Failures" not in write_report(fresh, structures=STRUCTURES, **chosen).read_text()
+    assert "Failures" not in write_report(fresh, structures=STRUCTURES, **chosen).read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_set_name_that_is_no_file_name_has_its_pictures(fresh: Path) -> None:
@@ -262,7 +266,7 @@ def test_a_set_name_that_is_no_file_name_has_its_pictures(fresh: Path) -> None:
     table.to_csv(fresh / "rows.csv", index=False, na_rep="nan")
     slices = fresh / "figures" / "slices"
     (slices / "site-toronto").rename(slices / file_name("site-a/../b c"))
-    page = write_report(fresh, structures=STRUCTURES, **DICE).read_text()
+    page = write_report(fresh, structures=STRUCTURES, **DICE).read_text(encoding="utf-8")
     assert examples(page, "site-a/../b c")[0][1] == "toronto-0, toronto"
     assert (fresh / f"figures/overlays/{file_name('site-a/../b c')}/toronto-0.png").is_file()
 
@@ -272,7 +276,7 @@ def test_the_first_table_shows_a_few_metrics_and_the_rest_unfold(fresh: Path) ->
     others = ("assd_mm", "iou", "nsd_2mm", "sensitivity")
     more = [table[table["metric"] == "dice"].assign(metric=name) for name in others]
     pd.concat([table, *more]).to_csv(fresh / "rows.csv", index=False, na_rep="nan")
-    page = write_report(fresh, structures=STRUCTURES, **DICE).read_text()
+    page = write_report(fresh, structures=STRUCTURES, **DICE).read_text(encoding="utf-8")
     part = page[page.index("<h2>Per site") : page.index("<h2>Per rater")]
     heads = [re.findall(r"<th class=\"number\">(.*?)<", t) for t in part.split("<details>")]
     assert heads == [["dice", "hd95_mm", "nsd_2mm"], ["assd_mm", "iou", "sensitivity"]]
@@ -289,6 +293,6 @@ def test_every_case_is_a_dot_that_says_its_name(page: str) -> None:
 
 
 def test_structures_stand_in_the_order_of_the_task_the_mean_last(fresh: Path) -> None:
-    page = write_report(fresh, structures=STRUCTURES[::-1], **DICE).read_text()
+    page = write_report(fresh, structures=STRUCTURES[::-1], **DICE).read_text(encoding="utf-8")
     part = page[page.index("<h2>Per site") : page.index("<h2>Per rater")]
     assert re.findall(r"<td>(liver|tumour|mean)</td>", part)[:3] == ["tumour", "liver", "mean"]

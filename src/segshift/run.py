@@ -18,6 +18,8 @@ from segshift.launch import launch
 from segshift.progress import tracked
 
 if TYPE_CHECKING:
+    import lightning as L
+
     from segshift.data import CohortDataModule
     from segshift.data.store import StoredCase
     from segshift.module import SegmentationModule
@@ -112,7 +114,7 @@ def fit_and_test(parts: build.Experiment, cases: "StoredSets", folder: Path) -> 
     if config.postprocess == "auto":
         best = torch.load(checkpoints.best_model_path, map_location="cpu", weights_only=True)
         module.load_state_dict(best["state_dict"])
-        module.rules = _chosen_rules(module.to(trainer.strategy.root_device), data)
+        module.rules = _chosen_rules(module.to(trainer.strategy.root_device), data, trainer)
         if trainer.is_global_zero:
             rules = {name: [asdict(r) for r in each] for name, each in module.rules.items()}
             print(f"mending:   {postprocessing.told(module.rules)}")
@@ -132,7 +134,7 @@ def fit_and_test(parts: build.Experiment, cases: "StoredSets", folder: Path) -> 
 
 
 def _chosen_rules(
-    module: "SegmentationModule", data: "CohortDataModule"
+    module: "SegmentationModule", data: "CohortDataModule", trainer: "L.Trainer"
 ) -> dict[str, tuple[postprocessing.Rule, ...]]:
     """Of the validation cases alone, every rank its share."""
     import torch
@@ -141,7 +143,8 @@ def _chosen_rules(
 
     cases = data.val_dataloader()
     tables = []
-    with torch.inference_mode():
+    # In the trainer's own contexts, or a compiled network would be compiled once more.
+    with trainer.precision_plugin.forward_context(), torch.inference_mode():
         module.eval()
         for item in tracked(cases, "post-processing", total=len(cases)):
             moved = data.transfer_batch_to_device(item, module.device, 0)
