@@ -12,6 +12,7 @@ import pandas as pd
 
 from segshift.cohort import Case
 from segshift.errors import InputError
+from segshift.results.rows import read_strings
 
 COLUMNS = ("case", "sets", "patient", "site")
 
@@ -44,13 +45,7 @@ def write_cases(path: Path, sets: Mapping[str, Iterable[Case]]) -> None:
 
 def read_cases(path: Path) -> pd.DataFrame:
     """The table of `write_cases`, all strings. Raises InputError for a broken file."""
-    try:
-        table = pd.read_csv(path, dtype="str", keep_default_na=False)
-    except ValueError as error:  # pandas raises it for an empty or torn file
-        raise InputError(f"{path}: not a table of cases: {error}") from error
-    missing = [column for column in COLUMNS if column not in table.columns]
-    if missing:
-        raise InputError(f"{path}: columns missing: {', '.join(missing)}")
+    table = read_strings(path, columns=COLUMNS, what="cases")
     twice = sorted(set(table["case"][table["case"].duplicated()]))
     if twice:
         raise InputError(f"{path}: the case(s) {twice[:5]} have several lines")

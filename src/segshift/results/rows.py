@@ -57,16 +57,22 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     draft.replace(path)
 
 
-def read_rows(path: Path) -> pd.DataFrame:
-    """Table with the columns of `Row`; names stay strings even if they look like numbers."""
+def read_strings(path: Path, *, columns: Sequence[str], what: str) -> pd.DataFrame:
+    """A CSV whose cells are all strings. Raises InputError if it is none or lacks a column."""
     try:
         # A site called "NA" is a site, and a case called 007 is not case 7.
         table = pd.read_csv(path, dtype="str", keep_default_na=False)
     except ValueError as error:  # pandas raises it for an empty or torn file
-        raise InputError(f"{path}: not a table of rows: {error}") from error
-    missing = [column for column in COLUMNS if column not in table.columns]
+        raise InputError(f"{path}: not a table of {what}: {error}") from error
+    missing = [column for column in columns if column not in table.columns]
     if missing:
         raise InputError(f"{path}: columns missing: {', '.join(missing)}")
+    return table
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    """Table with the columns of `Row`; names stay strings even if they look like numbers."""
+    table = read_strings(path, columns=COLUMNS, what="rows")
     try:
         # Python's float, unlike pandas' own parser, gives back the bits that repr wrote.
         table["value"] = table["value"].map(float).astype("float64")
