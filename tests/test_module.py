@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from segshift.callbacks import WriteCases, merged
+from segshift.errors import InputError
 from segshift.inference import PredictionOptions
 from segshift.losses import IGNORE
 from segshift.metrics import Dice
@@ -151,3 +152,9 @@ def test_tallies_of_several_ranks_are_added(item):
         [{place: tally.reliability}, {place: tally.reliability, other: tally.reliability}]
     )
     assert whole[place].voxels == 2 * whole[other].voxels == 2 * tally.reliability.voxels
+
+
+@pytest.mark.parametrize("wrong", [{"overlap": 5}, {"window_batch": 0}, {"budget_gb": 0}])
+def test_options_that_predict_nothing_are_refused(wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        PredictionOptions(**wrong)
