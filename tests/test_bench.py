@@ -5,7 +5,8 @@ import re
 import subprocess
 import sys
 
-from conftest import ROOT
+import pytest
+from conftest import ROOT, TINY_TRAINING
 
 
 def printed(name: str, *arguments: str) -> str:
@@ -53,3 +54,23 @@ def test_a_manifest_is_read_and_checked():
     seconds, peak_mb = re.findall(r"together ([\d.]+) s, peak memory (\d+) MB", text)[0]
     assert float(seconds) >= 0
     assert int(peak_mb) > 0
+
+
+@pytest.mark.slow
+def test_both_sides_of_the_inference_are_measured(tmp_path, phantom):
+    run = tmp_path / "run"
+    subprocess.run(
+        [sys.executable, ROOT / "train.py", *phantom, *TINY_TRAINING, f"hydra.run.dir={run}"],
+        check=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    text = printed("inference.py", f"checkpoint={run}", "rounds=1", "cases=1")
+    sides = {row[0]: [float(cell) for cell in row[1:]] for row in table(text)[2:]}
+    assert set(sides) == {"monai", "segshift"}
+    for seconds, cpu_seconds, dice, peak_mb in sides.values():
+        assert seconds > 0
+        assert cpu_seconds > 0
+        assert 0 <= dice <= 1
+        assert peak_mb > 100
+    ratio = sides["monai"][0] / sides["segshift"][0]
+    (told,) = re.findall(r"([\d.]+) times as fast", text)
+    assert float(told) == pytest.approx(ratio, rel=0.1)
