@@ -10,6 +10,7 @@ from pathlib import Path
 import highdicom
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 import torch
@@ -178,6 +179,15 @@ def test_a_manifest_names_its_cases_and_a_broken_line_fails_alone(boxes, run, tm
         predicted(tmp_path / "out", f"checkpoint={run}", f"input={manifest}")
     assert len(table(tmp_path / "out")) == 12
     assert (tmp_path / "out" / "north-3.nii.gz").is_file()
+
+
+def test_a_manifest_need_not_say_what_its_labels_mean(boxes, run, tmp_path):
+    table = pd.read_csv(boxes, dtype=str).drop(columns="structures")
+    table["image"] = [str(boxes.parent / name) for name in table["image"]]
+    table["label"] = "labels/missing.nii.gz"  # predicting does not look at it
+    table[:2].to_csv(tmp_path / "m.csv", index=False)
+    lines = predicted(tmp_path / "out", f"checkpoint={run}", f"input={tmp_path / 'm.csv'}")
+    assert [line["status"] for line in lines] == ["done", "done"]
 
 
 @pytest.mark.parametrize("empty", [False, True])

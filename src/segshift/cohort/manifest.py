@@ -74,13 +74,17 @@ def read_sound_lines(
     sites: Sequence[str] | None = None,
     rater: int | str = 1,
     name: str | None = None,
+    labels: bool = True,
 ) -> tuple[Cohort, tuple[BrokenLine, ...]]:
     """As `read_manifest`, but lines that are no case are returned beside the cohort of the others.
 
-    Raises InputError only for what is wrong with the file as a whole or with the options.
+    Without `labels` the cases are images alone, whatever the manifest says of labels. Raises
+    InputError only for what is wrong with the file as a whole or with the options.
     """
     path = Path(path)
     columns, lines = read_table(path)
+    if not labels:
+        lines = [(number, _without_labels(line)) for number, line in lines]
     known = sorted({line.get("site") or "" for _, line in lines})
     reader = LineReader(path, columns, structures, rater, known)
     sites = [str(site) for site in sites] if isinstance(sites, list | tuple) else sites
@@ -145,6 +149,14 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
 def _one_line(line: dict[str, str]) -> dict[str, str]:
     # csv writes a lone CR bare, and pandas ends the line there.
     return {k: re.sub(r"[\r\n]+", " ", v) if isinstance(v, str) else v for k, v in line.items()}
+
+
+def _without_labels(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The line with every cell about labels empty; one that is too short stays so."""
+    return {
+        column: "" if value and str(column).startswith(("structures", "label")) else value
+        for column, value in line.items()
+    }
 
 
 def write_manifest(

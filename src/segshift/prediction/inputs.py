@@ -30,7 +30,7 @@ def cases_of(source: Path, *, without: Path) -> tuple[list[Case], dict[str, str]
     for two images of one name.
     """
     if source.name.lower().endswith(".csv"):
-        cohort, broken = read_sound_lines(source)
+        cohort, broken = read_sound_lines(source, labels=False)
         failed = {line.case or f"line {line.number}": line.message for line in broken}
         _refuse_one_file_for_two(cohort.cases)
         return sorted(cohort.cases, key=lambda case: case.id), failed
