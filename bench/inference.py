@@ -55,7 +55,6 @@ def measure(side: str, options: dict[str, str]) -> dict[str, float]:
 
     from segshift import build, environment
     from segshift.data.store import store_cases
-    from segshift.shifts import Identity
 
     torch.set_grad_enabled(False)
     environment.keep_freed_memory()
@@ -70,7 +69,7 @@ def measure(side: str, options: dict[str, str]) -> dict[str, float]:
     cases = [case for cases in split.tests.values() for case in cases]
     some = cases[:: max(len(cases) // int(options["cases"]), 1)][: int(options["cases"])]
     seconds, cpu_seconds, dices = [], [], []
-    entries = store_cases(some, run.plan, Identity(), folder=Path(run.config.store), quiet=True)
+    entries = store_cases(some, run.plan, folder=Path(run.config.store), quiet=True)
     for turn, stored in enumerate([entries[0], *entries]):
         times = int(options["tile"])
         image = torch.from_numpy(stored.image().copy()).tile((1, times, times, times))

@@ -22,7 +22,6 @@ from segshift import build, environment
 from segshift.data import CohortDataModule
 from segshift.data.store import store_cases
 from segshift.module import SegmentationModule
-from segshift.shifts import Identity
 
 WARM_UP = 3
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -81,7 +80,7 @@ def main(steps: int, overrides: list[str]) -> None:
     config.trainer.epochs, config.trainer.steps_per_epoch = 1, steps
     precision = environment.precision(config.trainer.precision, config.trainer.accelerator)
     module = build.module_of(config, plan, precision=precision)
-    cases = store_cases(parts.split.train, plan, Identity(), folder=Path(config.store))
+    cases = store_cases(parts.split.train, plan, folder=Path(config.store))
     data = CohortDataModule(
         train=cases, val=[], tests={}, view=plan.view, batch=plan.batch, steps_per_epoch=steps,
         foreground_share=config.foreground_share, workers=config.trainer.workers, seed=config.seed,

@@ -23,7 +23,7 @@ from scipy import ndimage
 
 from segshift.cohort import Case
 from segshift.data.patches import PatchDataset
-from segshift.data.store import StoredCase
+from segshift.data.stored import StoredCase
 from segshift.plan import View
 
 READS = 40  # patches per round and reader

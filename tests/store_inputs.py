@@ -5,7 +5,6 @@ import time
 
 from segshift.data.store import store_cases
 from segshift.plan import make_plan
-from segshift.shifts import Identity
 
 
 def plan_for(cases, **options):
@@ -14,7 +13,7 @@ def plan_for(cases, **options):
 
 
 def stored(cases, folder, **options):
-    return store_cases(cases, plan_for(cases, **options), Identity(), folder=folder, quiet=True)
+    return store_cases(cases, plan_for(cases, **options), folder=folder, quiet=True)
 
 
 def aged(case, *, hours=1):

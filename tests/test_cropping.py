@@ -16,12 +16,13 @@ from segshift.data import boxes
 from segshift.data.cleaning import clean
 from segshift.data.datamodule import CaseDataset
 from segshift.data.resample import resampled_label
-from segshift.data.store import store_cases
+from segshift.data.store import store_cases, store_sets
 from segshift.inference import PredictionOptions
 from segshift.metrics import Dice
 from segshift.module import SegmentationModule
 from segshift.plan import Normalisation, View
 from segshift.shifts import Identity
+from segshift.splits import EvaluationSet
 from segshift.tasks import Regions, Semantic
 
 SHAPE = (20, 28, 32)
@@ -105,18 +106,19 @@ class TestStore:
     def test_an_image_of_zeros_is_stored_whole(self, case, tmp_path):
         save_nifti(case.images[0], np.zeros(SHAPE, np.float32))
         plan = replace(plan_for([case]), normalisation=(Normalisation("zscore", nonzero=True),))
-        (entry,) = store_cases([case], plan, Identity(), folder=tmp_path / "s", quiet=True)
+        (entry,) = store_cases([case], plan, folder=tmp_path / "s", quiet=True)
         assert entry.image().shape == (1, *SHAPE)
         assert not entry.image().any()
 
     def test_a_shift_comes_before_the_box(self, case, tmp_path):
         class Noisy(Identity):
-            def __call__(self, image, *, spacing_mm, random):
+            def __call__(self, image, *, acquisition, random):
                 return image + random.normal(size=image.shape).astype(np.float32)
 
         noisy = Noisy("noise", 1)
-        (entry,) = store_cases([case], plan_for([case]), noisy, folder=tmp_path / "s", quiet=True)
-        assert entry.box() == tuple((0, edge) for edge in SHAPE)
+        sets = [EvaluationSet("x", (case,), noisy)]
+        ((entry,),) = store_sets(sets, plan_for([case]), folder=tmp_path / "s", quiet=True).values()
+        assert entry.shown().box == tuple((0, edge) for edge in SHAPE)
 
     def test_a_box_is_found_once(self, case, tmp_path, monkeypatch):
         aged(case)

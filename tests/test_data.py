@@ -25,7 +25,6 @@ from segshift.data.store import store_cases
 from segshift.errors import InputError
 from segshift.inference import slabs
 from segshift.plan import View
-from segshift.shifts import Identity
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +81,6 @@ class TestSpline:
             store_cases(
                 cases[:1],
                 replace(plan, interpolation=kind),
-                Identity(),
                 folder=tmp_path,
                 quiet=True,
             )[0]
@@ -95,7 +93,6 @@ class TestSpline:
             store_cases(
                 cases[:1],
                 replace(plan, interpolation="cubic"),
-                Identity(),
                 folder=tmp_path,
                 quiet=True,
             )

@@ -57,6 +57,13 @@ def read(path: Path) -> np.ndarray:
     return np.asarray(nib.load(path).dataobj).transpose(2, 1, 0)
 
 
+def test_a_lesion_that_had_to_shrink_still_finds_its_place():
+    # Rounding once left it no voxel at all: radius + thickness was a last bit above the room.
+    population = parse_site("gamma", SITES["gamma"]).population
+    grid = {"shape": (32, 64, 80), "spacing_mm": (6.0, 5.0, 5.0)}
+    assert simulate_patient("gamma-012", population, seed=9, **grid).instances.max() >= 1
+
+
 # --- bytes and files
 
 
@@ -64,7 +71,7 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_order_and_the_place(tmp
     tiny_cohort(tmp_path / "a")
     tiny_cohort(tmp_path / "b", order=-1)
     assert hashes(tmp_path / "a") == hashes(tmp_path / "b")
-    assert len(hashes(tmp_path / "a")) == 2 + 4 * 8  # parameters, manifest, four files a case
+    assert len(hashes(tmp_path / "a")) == 2 + 5 * 8  # parameters, manifest, five files a case
 
 
 def test_a_case_does_not_depend_on_the_other_cases(tmp_path):
@@ -77,7 +84,7 @@ def test_a_case_does_not_depend_on_the_other_cases(tmp_path):
         for folder in (tmp_path / "all", tmp_path / "one")
     ]
     cases = [name for name in by_name[1] if name.endswith(".nii.gz")]
-    assert len(cases) == 4
+    assert len(cases) == 5
     assert all(by_name[0][name] == by_name[1][name] for name in cases)
 
 
@@ -126,7 +133,8 @@ def test_the_manifest_says_how_each_case_was_made(tmp_path):
     root = cohort.cases[0].images[0].parents[1]
     header = (root / "manifest.csv").read_text().splitlines()[0].split(",")
     tags = {"tr_ms", "te_ms", "field_strength_t", "vendor", "guideline", "truth", "instances"}
-    assert set(header) == {"id", "patient", "site", "image", "label", "structures"} | tags
+    columns = {"id", "patient", "site", "image", "label", "maps", "structures"}
+    assert set(header) == columns | tags
     assert cohort.name == "phantom"
     assert cohort.structures == ("liver", "kidney", "lesion")
     assert cohort.sites == ("alpha", "beta", "delta", "gamma")
@@ -274,6 +282,21 @@ def test_the_number_of_lesions_spans_its_range():
     counts = {int(patient_of("alpha", n, grid=TINY).instances.max()) for n in range(1, 31)}
     low, high = SITES["alpha"]["lesion_count"]
     assert counts == set(range(low, high + 1))
+
+
+def test_the_maps_are_those_of_the_tissue_and_change_no_image(tmp_path):
+    (case,) = (c for c in tiny_cohort(tmp_path).cases if c.id == "beta-002")
+    site = parse_site("beta", SITES["beta"])
+    patient = simulate_patient("beta-002", site.population, seed=0, **TINY)
+    image = image_patient(patient, site.scanner, seed=0, spacing_mm=TINY["spacing_mm"])
+    assert np.array_equal(read(case.images[0]), image)
+    maps = nib.load(case.maps).get_fdata(dtype=np.float32).T
+    assert maps.shape == (3, *TINY["shape"])
+    for place in np.argwhere(patient.truth == LIVER)[::100]:
+        one = patient.properties[patient.tissue[tuple(place)]]
+        density = one.proton_density * patient.texture[tuple(place)]
+        wanted = (density, one.t1_ms(3.0), one.t2_ms)
+        assert maps[:, *place] == pytest.approx(wanted, abs=6e-4)
 
 
 # --- the three shifts

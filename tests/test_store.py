@@ -22,7 +22,6 @@ from segshift.data.resample import resampled, resampled_label
 from segshift.data.store import store_cases
 from segshift.errors import InputError
 from segshift.plan import normalised
-from segshift.shifts import Identity
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +69,7 @@ class TestStore:
         sizes = []
         for size in ("1;1", "0.5;2"):
             case = replace(cases[0], **files, tags={"spacing_mm": size})
-            (entry,) = store_cases([case], plan, Identity(), folder=tmp_path / "s", quiet=True)
+            (entry,) = store_cases([case], plan, folder=tmp_path / "s", quiet=True)
             sizes.append((entry.spacing_mm(), entry.image().shape))
         assert sizes == [((1, 1, 1), (1, 1, 16, 16)), ((2, 0.5, 2), (1, 2, 8, 32))]
 
@@ -98,32 +97,12 @@ class TestStore:
         assert abs(result[0].std() - 1) < 1e-5
         np.testing.assert_array_equal(result[1], 0)
 
-    def test_a_shift_gets_raw_intensities_and_its_own_entry(self, cases, tmp_path):
-        seen = []
-
-        class Doubled(Identity):
-            def __call__(self, image, *, spacing_mm, random):
-                seen.append((image.mean(), random.random()))
-                return image**2
-
-        plan = plan_for(cases)
-        plain = stored(cases[:1], tmp_path)[0]
-        for folder in (tmp_path, tmp_path / "again"):
-            shifted = store_cases(cases[:1], plan, Doubled("square", 2), folder=folder, quiet=True)[
-                0
-            ]
-        assert seen[0][0] == pytest.approx(load_case(cases[0]).image.mean())
-        assert seen[0] == seen[1]  # the same case is corrupted alike
-        assert shifted.folder != plain.folder
-        np.testing.assert_array_equal(shifted.reference(), plain.reference())
-        assert not np.allclose(shifted.image(), plain.image())
-
     def test_a_broken_case_is_named(self, cases, tmp_path):
         broken = make_case(tmp_path, "broken")
         plan = plan_for([*cases, broken])
         broken.images[0].write_bytes(broken.images[0].read_bytes()[:500])
         with pytest.raises(InputError, match="case 'broken'"):
-            store_cases([*cases, broken], plan, Identity(), folder=tmp_path / "s", quiet=True)
+            store_cases([*cases, broken], plan, folder=tmp_path / "s", quiet=True)
 
 
 class TestHashes:
@@ -142,13 +121,13 @@ class TestHashes:
         script = """
 import sys
 from pathlib import Path
-from store_inputs import Identity, plan_for, store_cases
+from store_inputs import plan_for, store_cases
 from pickle import load
 case = load(open(sys.argv[1], "rb"))
 plan = plan_for([case])
 opened = []
 sys.addaudithook(lambda event, args: event == "open" and opened.append(str(args[0])))
-store_cases([case], plan, Identity(), folder=Path(sys.argv[2]), quiet=True)
+store_cases([case], plan, folder=Path(sys.argv[2]), quiet=True)
 print(sum(name.endswith(".nii.gz") for name in opened))
 """
         import pickle
@@ -208,13 +187,13 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from conftest import make_case
-from store_inputs import Identity, plan_for, store_cases
+from store_inputs import plan_for, store_cases
 save, slow = np.save, float(sys.argv[3])
 np.save = lambda *a: (time.sleep(slow), save(*a))
 cases = [make_case(Path(sys.argv[1]), f"c{i}") for i in range(6)]
 plan = plan_for(cases)
 print("ready", flush=True)
-store_cases(cases, plan, Identity(), folder=Path(sys.argv[2]), quiet=True)
+store_cases(cases, plan, folder=Path(sys.argv[2]), quiet=True)
 """
 
 

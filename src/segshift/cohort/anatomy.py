@@ -200,7 +200,7 @@ def _lesions(
         radius = min(rng.uniform(*population.lesion_radius_mm), room.max() - thickness)
         if radius < population.lesion_radius_mm[0]:
             break
-        centre = points[rng.choice(np.nonzero(room >= radius + thickness)[0])]
+        centre = points[rng.choice(np.nonzero(room - thickness >= radius)[0])]
         stretch = np.exp(0.12 * rng.standard_normal(3))
         stretch /= np.cbrt(stretch.prod())  # keeps the volume
         distance = np.linalg.norm((points - centre) / stretch, axis=1) * rough

@@ -14,8 +14,9 @@ class Case:
     `label_values[i]` is the value, or are the values, that mean `Cohort.structures[i]`: () every
     one but 0, None that it is not annotated here. They are values of `label`, or of
     `label_files[i]` if that structure has a file of its own. `raters` are further labels by other
-    people, which `consensus` (majority or staple) combines with `label`. `tags` are the manifest's
-    remaining columns.
+    people, which `consensus` (majority or staple) combines with `label`. `rater_files` are those of
+    all raters by the manifest's column, whichever is taken, if it has several such columns. `maps`
+    holds proton density, T1 and T2 in ms, where they are known. `tags` are its remaining columns.
     """
 
     id: str
@@ -30,6 +31,8 @@ class Case:
     background_values: tuple[int, ...] = ()
     raters: tuple[Path, ...] = ()
     consensus: str = ""
+    maps: Path | None = None
+    rater_files: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def label_paths(self) -> tuple[Path, ...]:
@@ -53,12 +56,16 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """All cases of a study, with the names of their image channels and structures."""
+    """All cases of a study, with the names of their image channels and structures.
+
+    Tags that name files are relative to `folder`, the manifest's.
+    """
 
     name: str
     channels: tuple[str, ...]
     structures: tuple[str, ...]
     cases: tuple[Case, ...]
+    folder: Path = Path()
 
     @property
     def sites(self) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ class LineReader:
         labels = [c.removeprefix("label_") for c in columns if c.startswith("label_")]
         self.raters = ["label", *(f"label_{n}" for n in labels if n.isdigit())]
         self.own = [n for n in labels if not n.isdigit() and (rules is None or n in rules)]
-        self.private = {*REQUIRED, *self.images, "structures", *self.raters}
+        self.private = {*REQUIRED, *self.images, "structures", "maps", *self.raters}
         self.private |= {f"label_{name}" for name in self.own}
         self.structures: tuple[str, ...] = ()
         self._line_of: dict[str, int] = {}
@@ -108,6 +108,12 @@ class LineReader:
             background_values=meaning.background,
             raters=tuple(self.folder / other for other in others),
             consensus=str(self.rater) if others else "",
+            maps=self.folder / line["maps"] if line.get("maps") else None,
+            rater_files={
+                column: self.folder / line[column]
+                for column in self.raters
+                if len(self.raters) > 1 and line.get(column)
+            },
         )
 
     def _map(self, where: str, line: Mapping[str, str]) -> LabelMap:

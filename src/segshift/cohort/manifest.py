@@ -1,9 +1,10 @@
 """The manifest: one CSV that describes a cohort.
 
 Columns `id, patient, site`, `image` (one channel) or `image_<channel>` (several), and `label`;
-`label_2`, `label_3` are further raters', `label_<structure>` holds one structure alone. Paths are
-relative to the manifest's folder. `structures` says what the label's values mean, as `liver=1
-kidney=2` (see `labelling`); a site may number them in its own way. Other columns are kept as tags.
+`label_2`, `label_3` are further raters', `label_<structure>` holds one structure alone, `maps`
+proton density, T1 and T2. Paths are relative to the manifest's folder. `structures` says what the
+label's values mean, as `liver=1 kidney=2` (see `labelling`); a site may number them in its own way.
+Other columns are kept as tags.
 """
 
 import csv
@@ -108,7 +109,9 @@ def read_sound_lines(
             )
     unknown = (None,) * len(reader.structures)  # of images alone
     cases = [case if case.label_values else replace(case, label_values=unknown) for case in cases]
-    cohort = Cohort(name or path.stem, reader.channels, reader.structures, tuple(cases))
+    cohort = Cohort(
+        name or path.stem, reader.channels, reader.structures, tuple(cases), path.parent
+    )
     return cohort, tuple(broken)
 
 
@@ -174,6 +177,7 @@ def write_manifest(
     ]
     tags = sorted({tag for case in cases for tag in case.tags})
     columns = [*REQUIRED[:3], *images, "label", *raters, *(f"label_{name}" for name in own)]
+    columns += ["maps"] if any(case.maps for case in cases) else []
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         raise InputError(f"{path} is a folder; name the CSV file to write")
@@ -189,6 +193,7 @@ def write_manifest(
             files |= dict(zip(raters, case.raters, strict=False))
             named = zip(structures, case.label_files, strict=False)
             files |= {f"label_{name}": file for name, file in named if file}
+            files["maps"] = case.maps
             row = {c: _written(file, path.parent) for c, file in files.items() if file}
             rules = written_rules(
                 structures, case.label_values, case.ignore_values, case.background_values

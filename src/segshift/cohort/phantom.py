@@ -25,14 +25,14 @@ from scipy import ndimage
 from segshift.cohort.anatomy import STRUCTURES, Labels, Patient, Population, simulate_patient
 from segshift.cohort.case import Case, Cohort
 from segshift.cohort.manifest import read_manifest, write_manifest
-from segshift.cohort.physics import Scanner, acquire
+from segshift.cohort.physics import Scanner, acquire, tissue_maps
 from segshift.errors import InputError
 from segshift.progress import tracked
 from segshift.seeds import generator
 
 SMALLEST_VIEW_MM = (150.0, 250.0, 300.0)
 POSITIVE = {"patients", "tr_ms", "te_ms", "field_strength_t", "scale", "lesion_radius_mm"}
-REVISION = 1  # raise it when the same options start to draw other bytes: old folders are not reused
+REVISION = 2  # raise it when the same options start to draw other bytes: old folders are not reused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,13 +222,19 @@ def _write_case(
     shape: Sequence[int],
     spacing_mm: Sequence[float],
 ) -> Case:
-    """Simulate one patient of a site, write the four volumes and return the manifest's line."""
+    """Simulate one patient of a site, write the five volumes and return the manifest's line."""
     one = simulate_patient(patient, site.population, seed=seed, shape=shape, spacing_mm=spacing_mm)
-    volumes: dict[str, Labels | NDArray[np.int16]] = {
+    volumes: dict[str, Labels | NDArray[np.int16] | NDArray[np.float32]] = {
         "images": image_patient(one, site.scanner, seed=seed, spacing_mm=spacing_mm),
         "labels": annotate(one, GUIDELINES[site.guideline]),
         "truth": one.truth,
         "instances": one.instances,
+        "maps": tissue_maps(
+            one.tissue,
+            one.properties,
+            one.texture,
+            field_strength_t=site.scanner.field_strength_t,
+        ),
     }
     files = {kind: f"{kind}/{patient}.nii.gz" for kind in volumes}
     for kind, volume in volumes.items():
@@ -240,6 +246,7 @@ def _write_case(
         images=(folder / files["images"],),
         label=folder / files["labels"],
         label_values=tuple(STRUCTURES.values()),
+        maps=folder / files["maps"],
         tags={
             "tr_ms": f"{site.scanner.tr_ms:g}",
             "te_ms": f"{site.scanner.te_ms:g}",
@@ -252,10 +259,12 @@ def _write_case(
     )
 
 
-def _nifti_bytes(volume: Labels | NDArray[np.int16], spacing_mm: Sequence[float]) -> bytes:
-    """A (Z, Y, X) volume as gzipped NIfTI, x first; without a time stamp: equal in, equal out."""
+def _nifti_bytes(
+    volume: Labels | NDArray[np.int16] | NDArray[np.float32], spacing_mm: Sequence[float]
+) -> bytes:
+    """(Z, Y, X) or (C, Z, Y, X) as gzipped NIfTI, x first; no time stamp: equal in, equal out."""
     affine = np.diag([*reversed(spacing_mm), 1.0])
-    image = nib.Nifti1Image(volume.transpose(2, 1, 0), affine)
+    image = nib.Nifti1Image(volume.T, affine)
     image.header.set_xyzt_units("mm")
     return gzip.compress(image.to_bytes(), compresslevel=4, mtime=0)
 

@@ -1,4 +1,4 @@
-"""The MR physics of the simulated sites: tissues, the spin-echo signal and a scanner.
+"""The MR physics of the simulated sites: tissues and a scanner.
 
 Arrays are (z, y, x), lengths mm, times ms, field strengths tesla. Every function is pure: what is
 random is drawn from the generator that is passed in.
@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from segshift.mr_signal import add_rician_noise, spin_echo
 
 Array = NDArray[np.float64]
 FWHM_PER_SIGMA = 2.3548
@@ -78,20 +80,6 @@ class Scanner:
     scale: tuple[float, float] = (400.0, 2500.0)  # range of grey levels per unit of signal
 
 
-def spin_echo(
-    proton_density: Array, t1_ms: Array, t2_ms: Array, *, tr_ms: float, te_ms: float
-) -> Array:
-    """S = PD (1 - exp(-TR / T1)) exp(-TE / T2), for TE much shorter than TR."""
-    return proton_density * (1.0 - np.exp(-tr_ms / t1_ms)) * np.exp(-te_ms / t2_ms)
-
-
-def add_rician_noise(signal: Array, sigma: float, rng: np.random.Generator) -> Array:
-    """The magnitude of the signal with Gaussian noise in both receiver channels."""
-    real = signal + sigma * rng.standard_normal(signal.shape)
-    imaginary = sigma * rng.standard_normal(signal.shape)
-    return np.hypot(real, imaginary)
-
-
 def acquire(
     tissue: NDArray[np.uint8],
     properties: Sequence[Tissue],
@@ -122,6 +110,22 @@ def acquire(
     grey = np.rint(scale * add_rician_noise(signal, scanner.noise, rng))
     image: NDArray[np.int16] = np.minimum(grey, np.iinfo(np.int16).max).astype(np.int16)
     return image
+
+
+def tissue_maps(
+    tissue: NDArray[np.uint8],
+    properties: Sequence[Tissue],
+    texture: Array,
+    *,
+    field_strength_t: float,
+) -> NDArray[np.float32]:
+    """Proton density, T1 and T2 in ms (3, Z, Y, X) of `tissue`, before a scanner blurs them."""
+    of_tissue = np.array(
+        [[p.proton_density, p.t1_ms(field_strength_t), p.t2_ms] for p in properties]
+    )
+    maps = of_tissue.T[:, tissue]
+    maps[0] *= texture
+    return np.round(maps, 3).astype(np.float32)
 
 
 def centred_axes(shape: Sequence[int], spacing_mm: Sequence[float]) -> tuple[Array, Array, Array]:

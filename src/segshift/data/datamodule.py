@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segshift.data.patches import PatchDataset, class_indices
-from segshift.data.store import StoredCase
+from segshift.data.stored import SeenCase, StoredCase
 from segshift.plan import View
 
 
@@ -37,27 +36,28 @@ class StepSampler(Sampler[int]):
 
 @dataclass(frozen=True, slots=True)
 class CaseDataset(Dataset[dict[str, Any]]):
-    """Whole cases: `image` (C, D, H, W) on the plan's grid, `label` (1, D, H, W) on its own.
+    """Whole cases under their shift: `image` (C, D, H, W) on the plan's grid, `label` (1, D, H, W).
 
-    The image is what lies in the `box` ((low, high) per axis) of the label's grid, whose (D, H, W)
-    is `shape`.
+    The label is on the case's own grid (D, H, W), which is `shape`; the image is what lies in the
+    `box` ((low, high) per axis) of it.
     Where `counted` is false the cases only keep a rank in step with the others.
     """
 
-    cases: Sequence[StoredCase]
+    cases: Sequence[SeenCase]
     counted: bool
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Read one case whole, with its names and `spacing_mm`."""
         stored = self.cases[index]
-        label = class_indices(stored.reference())[None]
+        shown = stored.shown()
+        label = class_indices(shown.reference)[None]
         return {
-            "image": torch.from_numpy(np.array(stored.image())),
+            "image": torch.from_numpy(shown.image),
             "label": label.to(torch.int16),  # 2 GB less for a thousand slices of 512 x 512
             "shape": tuple(label.shape[1:]),
             "annotated": stored.case.annotated,
             "spacing": stored.spacing_mm(),
-            "box": stored.box(),
+            "box": shown.box,
             "counted": self.counted,
             "case": stored.case.id,
             "patient": stored.case.patient,
@@ -77,7 +77,7 @@ class CohortDataModule(L.LightningDataModule):
         *,
         train: Sequence[StoredCase],
         val: Sequence[StoredCase],
-        tests: Mapping[str, Sequence[StoredCase]],
+        tests: Mapping[str, Sequence[SeenCase]],
         view: View,
         batch: int,
         steps_per_epoch: int,
@@ -122,7 +122,7 @@ class CohortDataModule(L.LightningDataModule):
         moves = {key: value for key, value in batch.items() if key not in stays}
         return {**super().transfer_batch_to_device(moves, device, dataloader_idx), **stays}
 
-    def _cases(self, cases: Sequence[StoredCase]) -> DataLoader[dict[str, Any]]:
+    def _cases(self, cases: Sequence[SeenCase]) -> DataLoader[dict[str, Any]]:
         # Not DistributedSampler: it pads the last batch with cases that would be counted twice.
         # But Lightning needs every rank to have one, so a rank too many gets one for show.
         rank, ranks = self._place()

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from segshift.cohort.checks import IGNORED
 from segshift.data.prefetch import prefetch
 from segshift.data.sampling import CaseOrder, case_order
-from segshift.data.store import StoredCase
+from segshift.data.stored import StoredCase
 from segshift.losses import IGNORE
 from segshift.plan import View
 from segshift.seeds import generator

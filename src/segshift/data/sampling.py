@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segshift.data.store import StoredCase
+from segshift.data.stored import StoredCase
 from segshift.errors import InputError
 from segshift.seeds import generator
 

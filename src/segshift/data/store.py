@@ -1,7 +1,8 @@
-"""The store: each case preprocessed once into memory-mapped arrays.
+"""The store: each case read and preprocessed once into memory-mapped arrays.
 
 An entry's name is a hash of the files' bytes and of all parameters, so a stale entry cannot be
 read; it is written beside and renamed, so a killed or a concurrent run never leaves half of one.
+Of a case that is tested under shifts it keeps the raw image too, once for all shifts.
 """
 
 import contextlib
@@ -9,120 +10,90 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import numpy as np
 
 from segshift.cohort import Case
 from segshift.cohort.checks import IGNORED, SPACING, Volume, load_case
-from segshift.cohort.images import image_files
+from segshift.cohort.images import image_files, read_image
 from segshift.data.content import content_hash
 from segshift.data.preprocessing import preprocessed_image
 from segshift.data.resample import resampled_label
-from segshift.plan import (
-    Box,
-    Plan,
-    box_slices,
-)
+from segshift.data.stored import SEED, SeenCase, ShiftedCase, StoredCase
+from segshift.errors import InputError
+from segshift.plan import Plan, box_slices
 from segshift.progress import threads, tracked
 from segshift.seeds import generator
 from segshift.shifts import Shift
 from segshift.splits import EvaluationSet
 
-LAYOUT = 3  # raise it when what is written changes
+LAYOUT = 4  # raise it when what is written changes
 LANDMARKS = 1000  # voxels per structure remembered for foreground sampling
-SEED = 0  # not the run's seed: a case is corrupted alike for every model, and stored once for all
-
-
-@dataclass(frozen=True, slots=True)
-class StoredCase:
-    """A preprocessed case on disk. All arrays are memory-mapped: reading touches what is asked."""
-
-    case: Case
-    folder: Path
-
-    def image(self) -> np.ndarray:
-        """Normalised intensities float32 (C, D, H, W) of the box on the plan's grid."""
-        return _mapped(self.folder / "image.npy")
-
-    def label(self) -> np.ndarray:
-        """Class indices uint8 (D, H, W) of the box on the plan's grid."""
-        return _mapped(self.folder / "label.npy")
-
-    def reference(self) -> np.ndarray:
-        """Class indices uint8 (D, H, W) on the case's own grid: what predictions are scored on."""
-        return _mapped(self.folder / "reference.npy")
-
-    def landmarks(self) -> np.ndarray:
-        """int32 (N, 4): structure index and z, y, x of some of its voxels, sorted by structure."""
-        return np.asarray(np.load(self.folder / "landmarks.npy"))
-
-    def spacing_mm(self) -> tuple[float, ...]:
-        """Voxel size of the case's own grid."""
-        return tuple(self._meta()["spacing_mm"])
-
-    def box(self) -> Box:
-        """The part of the case's own grid that `image` and `label` show."""
-        return tuple((low, high) for low, high in self._meta()["box"])
-
-    def _meta(self) -> dict[str, Any]:
-        meta: dict[str, Any] = json.loads((self.folder / "meta.json").read_text())
-        return meta
+COMPACT = (np.uint8, np.int16, np.uint16)  # types of files; in them the store is half as large
 
 
 def store_cases(
-    cases: Sequence[Case],
-    plan: Plan,
-    shift: Shift,
-    *,
-    folder: Path,
-    quiet: bool = False,
+    cases: Sequence[Case], plan: Plan, *, folder: Path, quiet: bool = False
 ) -> list[StoredCase]:
     """Preprocess what is not yet stored, with a progress bar; what is stored is not read again.
 
     Raises InputError naming the case if one cannot be read or holds wrong values.
     """
-    with ThreadPoolExecutor(threads()) as pool:
-        results = pool.map(lambda case: _stored(case, plan, shift, folder), cases)
-        label = "reading cases" if shift.severity == 0 else f"{shift.name}{shift.severity}"
-        return list(results if quiet else tracked(results, label, total=len(cases)))
+    return _all_stored(cases, plan, folder, raw=[False] * len(cases), quiet=quiet)
 
 
 def store_sets(
     sets: Sequence[EvaluationSet], plan: Plan, *, folder: Path, quiet: bool = False
-) -> dict[str, list[StoredCase]]:
-    """The cases of every evaluation set by its name, under its shift."""
-    return {s.name: store_cases(s.cases, plan, s.shift, folder=folder, quiet=quiet) for s in sets}
+) -> dict[str, list[SeenCase]]:
+    """The cases of every evaluation set by its name, under its shift; a case is read once for all.
+
+    Raises InputError as `store_cases` does.
+    """
+    # The sets of all shifts share the very same objects, so that no file is hashed for each.
+    cases = {id(case): case for each in sets for case in each.cases}
+    shifted = {id(case) for each in sets if each.shift.severity for case in each.cases}
+    raw = [each in shifted for each in cases]
+    entries = _all_stored(list(cases.values()), plan, folder, raw=raw, quiet=quiet)
+    plain = dict(zip(cases, entries, strict=True))
+
+    def seen(case: Case, shift: Shift) -> SeenCase:
+        entry = plain[id(case)]
+        return ShiftedCase(entry, plan, shift) if shift.severity else entry
+
+    return {each.name: [seen(case, each.shift) for case in each.cases] for each in sets}
 
 
-def _mapped(path: Path) -> np.ndarray:
-    array: np.ndarray = np.load(path, mmap_mode="r")
-    return array
+def _all_stored(
+    cases: Sequence[Case], plan: Plan, folder: Path, *, raw: Sequence[bool], quiet: bool
+) -> list[StoredCase]:
+    label = "reading cases, also for shifts" if any(raw) else "reading cases"
+    with ThreadPoolExecutor(threads()) as pool:
+        results = pool.map(lambda case, kept: _stored(case, plan, folder, raw=kept), cases, raw)
+        return list(results if quiet else tracked(results, label, total=len(cases)))
 
 
-def _stored(case: Case, plan: Plan, shift: Shift, folder: Path) -> StoredCase:
-    entry = StoredCase(case, folder / _key(case, plan, shift, folder))
+def _stored(case: Case, plan: Plan, folder: Path, *, raw: bool) -> StoredCase:
+    entry = StoredCase(case, folder / _key(case, plan, folder))
     if not entry.folder.is_dir():
-        _write(entry, _preprocessed(load_case(case), case, plan, shift))
-    else:
-        # For `cohort clean --older-than`. A store may also be somebody else's, to read only.
-        with contextlib.suppress(OSError):
-            os.utime(entry.folder / "meta.json")
+        volume = load_case(case)
+        content = _preprocessed(volume, case, plan)
+        _write(entry, {**content, **(_raw(volume.image, case) if raw else {})})
+    # Of an older entry, or one that another run has just written without it.
+    if raw and not (entry.folder / "raw.npy").is_file():
+        _add(entry, _raw(load_case(case).image, case))
+    # For `cohort clean --older-than`. A store may also be somebody else's, to read only.
+    with contextlib.suppress(OSError):
+        os.utime(entry.folder / "meta.json")
     return entry
 
 
-def _preprocessed(
-    volume: Volume, case: Case, plan: Plan, shift: Shift
-) -> dict[str, np.ndarray | str]:
-    random = generator(SEED, "shift", shift.name, shift.severity, case.id)
-    image = shift(volume.image, spacing_mm=volume.spacing_mm, random=random)
-    # Of the shifted image: nobody has another one to crop, and noise in the air is no zero.
-    finer, box = preprocessed_image(image, plan, spacing_mm=volume.spacing_mm)
+def _preprocessed(volume: Volume, case: Case, plan: Plan) -> dict[str, np.ndarray | str]:
+    finer, box = preprocessed_image(volume.image, plan, spacing_mm=volume.spacing_mm)
     place, shape = box_slices(box), finer.shape[1:]
     # Where a structure is not annotated, what was not drawn may be that one.
     drawn = volume.label if all(case.annotated) else np.where(volume.label, volume.label, IGNORED)
@@ -134,6 +105,25 @@ def _preprocessed(
         "landmarks": _landmarks(label, generator(SEED, "landmarks", case.id)),
         "meta": json.dumps({"case": case.id, "spacing_mm": volume.spacing_mm, "box": box}),
     }
+
+
+def _raw(image: np.ndarray, case: Case) -> dict[str, np.ndarray]:
+    """What a shift acts on, in the smallest type that holds the very numbers, and tissue maps."""
+    low, high = image.min(), image.max()
+    for kind in COMPACT:
+        limits = np.iinfo(kind)
+        if limits.min <= low and high <= limits.max and np.array_equal(image.astype(kind), image):
+            image = image.astype(kind)
+            break
+    if case.maps is None:
+        return {"raw": image}
+    maps = read_image(case.maps)
+    if len(maps) != 3 or maps.shape[1:] != image.shape[1:]:
+        raise InputError(
+            f"case {case.id!r}: the maps {case.maps} have shape {maps.shape} (channel, z, y, x); "
+            f"proton density, T1 and T2 of this image have {(3, *image.shape[1:])}"
+        )
+    return {"maps": maps, "raw": image}  # in this order: whoever finds raw finds all
 
 
 def _landmarks(label: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -148,15 +138,8 @@ def _landmarks(label: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return np.column_stack([structures[kept], zyx]).astype(np.int32)
 
 
-def _write(entry: StoredCase, content: dict[str, np.ndarray | str]) -> None:
-    # Not the process' number: two machines or containers that share a store may have the same.
-    draft = entry.folder.with_name(f"{entry.folder.name}.{uuid4().hex[:8]}.draft")
-    draft.mkdir(parents=True)
-    for name, value in content.items():
-        if isinstance(value, str):
-            (draft / f"{name}.json").write_text(value)
-        else:
-            np.save(draft / f"{name}.npy", value)
+def _write(entry: StoredCase, content: Mapping[str, np.ndarray | str]) -> None:
+    draft = _draft(entry, content)
     try:
         draft.rename(entry.folder)
     except OSError:  # another run was faster; its entry has the same bytes
@@ -165,15 +148,33 @@ def _write(entry: StoredCase, content: dict[str, np.ndarray | str]) -> None:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _key(case: Case, plan: Plan, shift: Shift, folder: Path) -> str:
+def _add(entry: StoredCase, content: Mapping[str, np.ndarray]) -> None:
+    draft = _draft(entry, content)
+    for name in content:
+        (draft / f"{name}.npy").replace(entry.folder / f"{name}.npy")
+    draft.rmdir()
+
+
+def _draft(entry: StoredCase, content: Mapping[str, np.ndarray | str]) -> Path:
+    # Not the process' number: two machines or containers that share a store may have the same.
+    draft = entry.folder.with_name(f"{entry.folder.name}.{uuid4().hex[:8]}.draft")
+    draft.mkdir(parents=True)
+    for name, value in content.items():
+        if isinstance(value, str):
+            (draft / f"{name}.json").write_text(value)
+        else:
+            np.save(draft / f"{name}.npy", value)
+    return draft
+
+
+def _key(case: Case, plan: Plan, folder: Path) -> str:
     digest = hashlib.sha256()
     parameters = [LAYOUT, case.id, case.label_values, plan.spacing_mm]
     parameters += [case.ignore_values, case.background_values, case.consensus]
     parameters += [[file is not None for file in case.label_files], case.tags.get(SPACING)]
     parameters += [plan.interpolation, plan.crop, [asdict(rule) for rule in plan.normalisation]]
-    parameters += [shift.name, shift.severity, type(shift).__qualname__, asdict(shift)]
     digest.update(json.dumps(parameters).encode())
-    for path in (*case.images, *case.label_paths):
+    for path in (*case.images, *case.label_paths, *((case.maps,) if case.maps else ())):
         for file in image_files(path):  # a DICOM series has many
             digest.update(bytes.fromhex(content_hash(file, store=folder)))
     return digest.hexdigest()[:32]

@@ -1,0 +1,173 @@
+"""Severity curves: small multiples, one sentence, and what the worst of each shift looks like."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from segshift.report.figures import FAINT, GREY, INK, colours_of
+from segshift.report.measures import are_fractions, digits, records, written
+from segshift.report.page import Picture, picture
+from segshift.report.slices import sets_of, slice_paths
+from segshift.report.svg import inline_svg
+from segshift.results import IN_DOMAIN, MEAN
+from segshift.results.curves import SEVERITIES, shift_areas
+from segshift.results.names import file_name
+
+COLUMNS = 4
+PANEL_INCHES = (2.7, 2.1)
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftSection:
+    """What the page shows; panels are SVG by set, the first set is the one of the words."""
+
+    sentence: str
+    losses: Sequence[Mapping[str, Any]]
+    panels: Mapping[str, Sequence[str]]
+    examples: Sequence[Picture]
+
+
+def shift_section(
+    folder: Path,
+    curves: pd.DataFrame,
+    *,
+    structures: Sequence[str],
+    metric: str,
+    higher_is_better: bool,
+) -> ShiftSection | None:
+    """Draws `figures/shifts.png`, and one of each further set; None without a shift to be shown."""
+    losses = losses_of(curves, metric=metric, higher_is_better=higher_is_better)
+    if not losses:
+        return None
+    first = losses[0]["set"]
+    panels: dict[str, list[str]] = {}
+    for set_ in sorted(sets_of(curves), key=lambda name: name != first):
+        own = curves[(curves["set"] == set_) & (curves["metric"] == metric)]
+        order = shift_areas(own, {metric: higher_is_better})
+        shifts = order.loc[order["structure"] == MEAN, "shift"].tolist()
+        if not shifts:  # the metric is defined nowhere
+            continue
+        name = "shifts" if set_ == first else f"shifts-{file_name(set_)}"
+        shift_figure(own, shifts, structures=structures, metric=metric).savefig(
+            folder / "figures" / f"{name}.png"
+        )
+        panels[set_] = [
+            inline_svg(
+                shift_figure(own, [shift], structures=structures, metric=metric),
+                name=f"{name}-{shift}",
+            )
+            for shift in shifts
+        ]
+    return ShiftSection(
+        sentence=_sentence(losses[0], metric=metric),
+        losses=losses,
+        panels=panels,
+        examples=[
+            picture(
+                path,
+                folder / "figures" / "shifts" / f"{file_name(line['shift'])}.png",
+                head=f"{line['shift']} {line['severity']}",
+                where=f"{case}, {first}",
+                structures=structures,
+            )
+            for line in losses
+            for case, path in [
+                *slice_paths(folder, f"{first}+{line['shift']}{line['severity']}").items()
+            ][:1]
+        ],
+    )
+
+
+def losses_of(curves: pd.DataFrame, *, metric: str, higher_is_better: bool) -> list[dict[str, Any]]:
+    """Lines of `shift_areas` of `in_domain`, else of the first set, for the mean of structures."""
+    areas = shift_areas(curves, {metric: higher_is_better})
+    areas = areas[areas["structure"] == MEAN]
+    sets = sets_of(areas)
+    return records(areas[areas["set"] == sets[0]]) if sets else []
+
+
+def shift_figure(
+    curves: pd.DataFrame, shifts: Sequence[str], *, structures: Sequence[str], metric: str
+) -> Figure:
+    """A panel for each shift in turn: `metric` of one set against the severity, with its band.
+
+    Structures have their colours, their mean is black; all panels have the same axes. A single
+    panel has no legend: the page has one for all.
+    """
+    columns = min(len(shifts), COLUMNS)
+    rows = -(-len(shifts) // columns)
+    width, height = PANEL_INCHES
+    size = (width * columns, height * rows + 0.3 * (len(shifts) > 1))
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for axes, shift in zip(grid.flat, shifts, strict=False):
+        _panel(axes, curves[curves["shift"] == shift], structures=structures)
+        axes.set_title(shift.replace("_", " "), fontsize=9, color=INK, loc="left")
+    for place in range(len(shifts), grid.size):
+        grid.flat[place].set_visible(False)
+        grid.flat[place - columns].tick_params(labelbottom=True)
+    first = grid[0, 0]
+    first.set_xticks(range(SEVERITIES + 1))
+    first.set_xlim(0, SEVERITIES + 0.1)
+    if are_fractions(curves["mean"]):
+        first.set_ylim(0, 1.02)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(metric, fontsize=8, color=GREY)
+    if len(shifts) > 1:
+        figure.supxlabel("severity", fontsize=8.5, color=GREY)
+        colours = {**colours_of(structures), MEAN: INK}
+        keys = [Line2D([], [], marker=".", color=c, label=name) for name, c in colours.items()]
+        figure.legend(handles=keys, loc="outside upper center", ncols=6, frameon=False, fontsize=8)
+    return figure
+
+
+def print_shifts(
+    curves: pd.DataFrame, *, metric: str, higher_is_better: bool, console: Console | None = None
+) -> None:
+    """Print what each shift costs, the most harmful first; nothing without shifts."""
+    losses = losses_of(curves, metric=metric, higher_is_better=higher_is_better)
+    if not losses:
+        return
+    title = f"{metric} of {losses[0]['set']} under shifts, mean over structures"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("shift")
+    for name in ("without", "with", "severity", "lost on average"):
+        table.add_column(name, justify="right")
+    for line in losses:
+        values = (written(line[key], digits(metric)) for key in ("start", "end"))
+        loss = written(line["loss"], digits(metric))
+        table.add_row(line["shift"], *values, str(line["severity"]), loss)
+    (console or Console()).print(table)
+
+
+def _panel(axes: Axes, curves: pd.DataFrame, *, structures: Sequence[str]) -> None:
+    for name, colour in {**colours_of(structures), MEAN: INK}.items():
+        curve = curves[curves["structure"] == name].sort_values("severity")
+        severity, width = curve["severity"], 1.8 if name == MEAN else 1.1
+        axes.fill_between(severity, curve["low"], curve["high"], color=colour, alpha=0.12, lw=0)
+        style: dict[str, Any] = {"marker": ".", "markersize": 4, "clip_on": False}
+        axes.plot(severity, curve["mean"], color=colour, linewidth=width, **style)
+    axes.tick_params(labelsize=7.5, colors=GREY)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.grid(axis="y", color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _sentence(worst: Mapping[str, Any], *, metric: str) -> str:
+    where = "" if worst["set"] == IN_DOMAIN else f" at {worst['set']}"
+    start, end = (written(worst[key], digits(metric)) for key in ("start", "end"))
+    told = f"{metric} {start} -> {end} at severity {worst['severity']}{where}"
+    shift = str(worst["shift"]).replace("_", " ")
+    if worst["loss"] <= 0:
+        return f"No shift hurts on average; the worst is {shift}: {told}."
+    return f"{shift.capitalize()} hurts most: {told}."

@@ -1,0 +1,141 @@
+"""Intensities that mean something else: contrast, inversion, Hounsfield offset, stain."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from scipy import ndimage
+
+from segshift.mr_signal import spin_echo
+from segshift.shifts.scale import robust_range
+from segshift.shifts.shift import SEVEREST, Acquisition, Graded
+
+TR_FACTOR, TE_FACTOR = 4.0, 5.0  # at severity 5: 500 and 12 ms become 2000 and 60
+BORDER_VOXELS = 0.5  # over which a scanner mixes two tissues: about its point spread
+LEAST_SIGNAL = 1e-3  # of the strongest; air has none, and keeps its noise
+# Ruifrok and Johnston, Anal Quant Cytol Histol 2001: densities of haematoxylin, eosin, DAB in RGB.
+STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
+WHITES = (1, 255, 65535)  # the brightest value of the usual ranges
+DARKEST = 1 / 512  # of white: half a grey level, whose density is finite
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast(Graded):
+    """Another echo and repetition time, or a gamma curve where the tissue is not known.
+
+    With tissue maps and the tags `tr_ms` and `te_ms` the image is multiplied by the ratio of the
+    spin-echo signals: at severity s TR grows by 4^(s/5), TE by 5^(s/5), T1 to T2 weighting.
+    Otherwise intensities between the 1st and 99th percentile follow a power law, brighter in half
+    of the cases and darker in the others.
+    """
+
+    name: ClassVar[str] = "contrast"
+    unit: ClassVar[str] = "exponent, or 1 over it"
+    numbers: ClassVar[tuple[float, ...]] = (1.15, 1.35, 1.6, 2.0, 2.6)
+
+    def changed(
+        self, image: np.ndarray, acquisition: Acquisition, random: np.random.Generator
+    ) -> np.ndarray:
+        """By physics where it is known."""
+        times = _times_ms(acquisition.tags)
+        if acquisition.maps is not None and times is not None:
+            return np.asarray(image * self._signal_ratio(acquisition.maps, *times))
+        low, width = robust_range(image)
+        share = (image - low) / width
+        exponent = self.number if random.random() < 0.5 else 1 / self.number
+        curved = np.clip(share, 0, 1) ** np.float32(exponent)
+        return np.asarray(low + width * np.where((share > 0) & (share < 1), curved, share))
+
+    def _signal_ratio(self, maps: np.ndarray, tr_ms: float, te_ms: float) -> np.ndarray:
+        share = self.severity / SEVEREST
+        density, (t1_ms, t2_ms) = maps[0], np.maximum(maps[1:], 1e-3)
+        before, after = (
+            ndimage.gaussian_filter(
+                spin_echo(density, t1_ms, t2_ms, tr_ms=tr, te_ms=te),
+                (0, BORDER_VOXELS, BORDER_VOXELS),
+            )
+            for tr, te in ((tr_ms, te_ms), (tr_ms * TR_FACTOR**share, te_ms * TE_FACTOR**share))
+        )
+        least = LEAST_SIGNAL * before.max()
+        return np.asarray(((after + least) / (before + least)).astype(np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class Inversion(Graded):
+    """Bright becomes dark: what lies above a part of the range is mirrored down, 5 mirrors all.
+
+    As the fold of an inversion-recovery signal at its null, the other way round; the result is
+    stretched to the old range.
+    """
+
+    name: ClassVar[str] = "inversion"
+    unit: ClassVar[str] = "part of the range above which is mirrored"
+    numbers: ClassVar[tuple[float, ...]] = (0.8, 0.6, 0.4, 0.2, 0.0)
+
+    def changed(
+        self, image: np.ndarray, acquisition: Acquisition, random: np.random.Generator
+    ) -> np.ndarray:
+        """Fold the intensities."""
+        low, width = robust_range(image)
+        share, fold = (image - low) / width, np.float32(self.number)
+        folded = np.where(share > fold, 2 * fold - share, share)
+        least = min(0.0, 2 * self.number - 1)
+        return np.asarray(low + width * (folded - np.float32(least)) / np.float32(fold - least))
+
+
+@dataclass(frozen=True, slots=True)
+class HounsfieldOffset(Graded):
+    """A scanner that is not calibrated: all Hounsfield units too high, or all too low."""
+
+    name: ClassVar[str] = "hounsfield_offset"
+    unit: ClassVar[str] = "HU"
+    numbers: ClassVar[tuple[float, ...]] = (10.0, 20.0, 40.0, 80.0, 160.0)
+
+    def changed(
+        self, image: np.ndarray, acquisition: Acquisition, random: np.random.Generator
+    ) -> np.ndarray:
+        """Add one number."""
+        return image + np.float32(random.choice([-1, 1]) * self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class Stain(Graded):
+    """Another staining protocol: more of one dye, less of another (Tellez et al., MedIA 2019).
+
+    Optical densities of RGB are unmixed into haematoxylin, eosin and DAB, each is multiplied, and
+    they are mixed again. Grey images have one dye: it absorbs where the background is bright, and
+    shines, up to the detector's limit, where it is dark.
+    """
+
+    name: ClassVar[str] = "stain"
+    unit: ClassVar[str] = "largest factor, or 1 over it, of a dye's density"
+    numbers: ClassVar[tuple[float, ...]] = (1.1, 1.25, 1.5, 1.9, 2.4)
+
+    def changed(
+        self, image: np.ndarray, acquisition: Acquisition, random: np.random.Generator
+    ) -> np.ndarray:
+        """Beer and Lambert's law, and white stays white."""
+        brightest = float(image.max())
+        white = next((value for value in WHITES if brightest <= value), brightest)
+        signs = random.permutation([-1, 1, 1]) * random.choice([-1, 1])
+        factors = self.number ** (signs * random.uniform(0.5, 1, 3))
+        if len(image) != 3 and np.median(image) < brightest / 2:
+            return np.clip(image * np.float32(factors[0]), None, white)
+        density = -np.log10(np.clip(image / np.float32(white), DARKEST, None))
+        if len(image) == 3:
+            dyes = STAINS / np.linalg.norm(STAINS, axis=1, keepdims=True)
+            mixing = (dyes.T * factors) @ np.linalg.inv(dyes.T)
+            density = np.tensordot(mixing.astype(np.float32), density, axes=1)
+        else:
+            density = density * np.float32(factors[0])
+        return np.clip(np.float32(white) * 10**-density, 0, white)
+
+
+def _times_ms(tags: Mapping[str, str]) -> tuple[float, float] | None:
+    """Repetition and echo time; None where one is not said."""
+    try:
+        tr_ms, te_ms = float(tags["tr_ms"]), float(tags["te_ms"])
+    except (KeyError, ValueError):
+        return None
+    return (tr_ms, te_ms) if tr_ms > 0 and te_ms > 0 else None

@@ -1,0 +1,272 @@
+"""Severity curves: by hand, through the summary and the page, and a suite from the command on."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, TINY_PHANTOM, TINY_TRAINING, composed
+from report_inputs import DICE, STRUCTURES, fill
+from rich.console import Console
+
+from segshift import build, run
+from segshift.errors import InputError
+from segshift.report import write_report
+from segshift.report.shifts import losses_of, print_shifts, shift_figure
+from segshift.results import Row, read_rows, summarise, write_rows
+from segshift.results.curves import (
+    read_curves,
+    shift_areas,
+    shift_curves,
+    summarise_shifts,
+    write_curves,
+)
+
+HIGHER = {"dice": True, "hd95_mm": False}
+
+
+def rows_of(values: dict[str, float], *, metric="dice", spread=0.0, patients=4) -> pd.DataFrame:
+    """Rows of two structures, the second 0.1 lower, of patients around the value of each set."""
+    lines = [
+        Row("r/1", set_, f"c{p}", f"p{p}", "dijon", structure, metric,
+            value - 0.1 * number + spread * (p - (patients - 1) / 2))
+        for set_, value in values.items()
+        for p in range(patients)
+        for number, structure in enumerate(STRUCTURES)
+    ]  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+TESTED = {
+    "in_domain": 0.9,
+    "in_domain+motion1": 0.8, "in_domain+motion3": 0.6,
+    "in_domain+rician_noise1": 0.9, "in_domain+rician_noise5": 0.4,
+    "site-a+b": 0.5, "site-oslo": 0.7, "site-oslo+motion1": 0.75, "site-oslo+motion3": 0.8,
+}  # fmt: skip
+
+
+class TestCurves:
+    def test_severity_0_is_the_plain_set_and_the_mean_is_that_of_structures(self):
+        curves = shift_curves(rows_of(TESTED))
+        motion = curves[(curves["set"] == "in_domain") & (curves["shift"] == "motion")]
+        means = motion.pivot(index="severity", columns="structure", values="mean")
+        assert means.index.tolist() == [0, 1, 3]
+        np.testing.assert_allclose(means["liver"], [0.9, 0.8, 0.6])
+        np.testing.assert_allclose(means["tumour"], [0.8, 0.7, 0.5])
+        np.testing.assert_allclose(means["mean"], [0.85, 0.75, 0.55])
+        assert set(zip(curves["set"], curves["shift"], strict=True)) == {
+            ("in_domain", "motion"), ("in_domain", "rician_noise"), ("site-oslo", "motion")
+        }  # fmt: skip
+        assert (curves["n"] == 4).all()
+
+    def test_intervals_are_those_of_the_summary(self):
+        rows = rows_of(TESTED, spread=0.02)
+        curves, summary = shift_curves(rows), summarise(rows, HIGHER)
+        for line in curves[curves["structure"] == "mean"].to_dict("records"):
+            name = line["set"] + (f"+{line['shift']}{line['severity']}" if line["severity"] else "")
+            for end in ("low", "high"):
+                assert line[end] == pytest.approx(summary[f"test/{name}/dice_{end}"])
+            assert line["low"] < line["mean"] < line["high"]
+
+    def test_without_shifts_there_is_nothing(self):
+        rows = rows_of({"in_domain": 0.9, "site-oslo": 0.8})
+        for each in (rows, rows[:0]):
+            curves = shift_curves(each)
+            assert curves.empty
+            assert summarise_shifts(curves, HIGHER) == {}
+            assert shift_areas(curves, HIGHER).empty
+
+    def test_runs_are_not_pooled(self):
+        rows = rows_of(TESTED)
+        with pytest.raises(InputError, match="one run"):
+            shift_curves(pd.concat([rows, rows.assign(run="r/2")]))
+
+    def test_the_file_gives_back_the_table(self, tmp_path):
+        rows = rows_of({"007": 0.9, "007+motion1": 0.3}, patients=1)  # one patient: no interval
+        curves = shift_curves(rows)
+        write_curves(tmp_path / "shifts.csv", curves)
+        again = read_curves(tmp_path / "shifts.csv")
+        pd.testing.assert_frame_equal(again, curves, check_dtype=False)
+        assert again["set"].tolist() == ["007"] * len(curves)
+        assert again["low"].isna().all()
+
+
+class TestAreas:
+    def test_by_hand(self):
+        """Lines between what was tested, level beyond it."""
+        areas = shift_areas(shift_curves(rows_of(TESTED)), HIGHER)
+        lines = areas[(areas["set"] == "in_domain") & (areas["structure"] == "mean")]
+        assert lines["shift"].tolist() == ["motion", "rician_noise"]
+        motion, noise = lines.to_dict("records")
+        assert motion["area"] == pytest.approx((0.8 + 2 * 0.65 + 2 * 0.55) / 5)
+        assert motion["loss"] == pytest.approx(0.85 - motion["area"])
+        assert (motion["severity"], motion["end"]) == (3, pytest.approx(0.55))
+        assert noise["area"] == pytest.approx((0.85 + 4 * (0.85 + 0.35) / 2) / 5)
+        oslo = areas[(areas["set"] == "site-oslo") & (areas["structure"] == "mean")]
+        assert oslo["loss"].item() < 0  # that hospital's images got easier
+
+    def test_a_flat_curve_loses_nothing_whatever_was_tested(self):
+        for severities in ((1,), (5,), (1, 2, 3, 4, 5)):
+            values = {"in_domain": 0.7} | {f"in_domain+blur{s}": 0.7 for s in severities}
+            areas = shift_areas(shift_curves(rows_of(values)), HIGHER)
+            np.testing.assert_allclose(areas["loss"], 0, atol=1e-12)
+
+    def test_a_distance_that_grows_is_a_loss(self):
+        rows = rows_of({"in_domain": 2.0, "in_domain+blur5": 12.0}, metric="hd95_mm")
+        areas = shift_areas(shift_curves(rows), HIGHER)
+        np.testing.assert_allclose(areas["loss"], 5)
+        assert summarise_shifts(shift_curves(rows), HIGHER)["test/worst_shift/hd95_mm"] == (
+            pytest.approx(10)
+        )
+
+    def test_signed_and_unknown_metrics_have_no_loss(self):
+        values = {"in_domain": 0.7, "in_domain+blur5": 0.5}
+        for metric in ("boundary_offset_mm", "mine"):
+            curves = shift_curves(rows_of(values, metric=metric))
+            assert len(curves) == 6
+            directions = {**HIGHER, "boundary_offset_mm": True}
+            assert shift_areas(curves, directions).empty
+            assert summarise_shifts(curves, directions) == {}
+
+    def test_a_structure_without_a_value_has_no_line(self):
+        rows = rows_of(TESTED)
+        rows.loc[rows["structure"] == "tumour", "value"] = np.nan
+        areas = shift_areas(shift_curves(rows), HIGHER)
+        assert set(areas["structure"]) == {"liver", "mean"}
+
+
+def test_the_summary_is_the_mean_loss_over_sets_and_severities():
+    summary = summarise_shifts(shift_curves(rows_of(TESTED)), HIGHER)
+    motion = np.mean([0.1, 0.3, -0.05, -0.1])
+    assert summary == {
+        "test/shift/motion/dice": pytest.approx(motion),
+        "test/shift/rician_noise/dice": pytest.approx(0.25),
+        "test/worst_shift/dice": pytest.approx(0.25),
+    }
+
+
+@pytest.fixture(scope="module")
+def shifted_run(tmp_path_factory):
+    """The tests' run with four shifts at three severities, of which motion hurts most."""
+    folder = fill(tmp_path_factory.mktemp("shifted"))
+    rows, slices = read_rows(folder / "rows.csv"), folder / "figures" / "slices"
+    parts = [rows]
+    for number in range(4):
+        name = "motion" if number == 2 else f"change{number}x"
+        for severity in (1, 3, 5):
+            lost = severity * (0.1 if name == "motion" else 0.01)
+            for set_ in ("in_domain", "site-bern"):
+                own = rows[rows["set"] == set_]
+                shifted = f"{set_}+{name}{severity}"
+                parts.append(own.assign(set=shifted, value=(own["value"] - lost).clip(0)))
+                (slices / shifted).mkdir()
+                (slices / shifted / "0.npz").write_bytes((slices / set_ / "0.npz").read_bytes())
+    everything = pd.concat(parts)
+    write_rows(folder / "rows.csv", [Row(*line) for line in everything.itertuples(index=False)])
+    write_curves(folder / "shifts.csv", shift_curves(everything))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(shifted_run):
+    return write_report(shifted_run, structures=STRUCTURES, **DICE).read_text()
+
+
+class TestPage:
+    def test_it_says_which_change_hurts_most(self, shifted_run, page):
+        curves = read_curves(shifted_run / "shifts.csv")
+        (worst, *_) = losses_of(curves, **DICE)
+        assert worst["shift"] == "motion"
+        told = f"{worst['start']:.3f} -&gt; {worst['end']:.3f}"
+        assert f"<b>Motion hurts most: dice {told} at severity 5.</b>" in page
+        assert page.index(">motion<") < page.index(">change1x<")
+        assert (shifted_run / "figures" / "shifts.png").stat().st_size > 10_000
+        assert (shifted_run / "figures" / "shifts-site-bern.png").is_file()
+
+    def test_many_sets_do_not_flood_it(self, shifted_run, page, tmp_path):
+        plain = write_report(fill(tmp_path), structures=STRUCTURES, **DICE).read_text()
+        assert "Under shifts" not in plain
+        tables = page[: page.index("<h2>Under shifts")]
+        assert "+motion" not in tables
+        assert tables.count("<tr") == plain[: plain.index("<h2>Best")].count("<tr")
+        overlays = page.count("data:image/png") - plain.count("data:image/png")
+        assert overlays == 4  # one of each shift
+        assert len(page) < len(plain) + 4 * 80_000
+        assert not list((shifted_run / "figures" / "overlays").glob("*+*"))
+
+    def test_a_panel_for_each_shift_in_the_order_given(self, shifted_run):
+        curves = read_curves(shifted_run / "shifts.csv")
+        own = curves[(curves["set"] == "in_domain") & (curves["metric"] == "dice")]
+        figure = shift_figure(own, ["motion", "change1x"], structures=STRUCTURES, metric="dice")
+        first, second = figure.axes
+        assert (first.get_title(loc="left"), second.get_title(loc="left")) == ("motion", "change1x")
+        mean = next(line for line in first.lines if line.get_color() == "#1a1a1a")
+        expected = own[(own["shift"] == "motion") & (own["structure"] == "mean")]
+        np.testing.assert_array_equal(mean.get_xdata(), [0, 1, 3, 5])
+        np.testing.assert_allclose(mean.get_ydata(), expected["mean"])
+        assert first.get_ylim() == second.get_ylim() == (0, 1.02)
+
+    def test_the_terminal_lists_them(self, shifted_run):
+        console = Console(record=True, width=100)
+        print_shifts(read_curves(shifted_run / "shifts.csv"), **DICE, console=console)
+        lines = console.export_text().splitlines()
+        assert "dice of in_domain under shifts" in lines[0]
+        first = next(line for line in lines if "change" in line or "motion" in line)
+        assert first.split()[0] == "motion"
+        print_shifts(shift_curves(rows_of({"in_domain": 0.9})), **DICE, console=console)
+
+
+class TestSuites:
+    def sets(self, *overrides):
+        return [s.name for s in build.experiment(composed(*overrides, "logger=none")).sets]
+
+    @pytest.mark.parametrize(
+        "suite", sorted(p.stem for p in (ROOT / "conf/shift").glob("*.yaml") if p.stem != "none")
+    )
+    def test_every_suite_builds(self, suite, phantom):
+        names = self.sets(*phantom, f"shift={suite}")
+        config = composed(f"shift={suite}").shift
+        plain = [name for name in names if "+" not in name]
+        assert names[: len(plain)] == plain == [*dict.fromkeys(plain)]
+        assert len(set(names)) == len(plain) * (1 + len(config.suite) * len(config.severities))
+
+    def test_severities_are_chosen_on_the_command_line(self, phantom):
+        names = self.sets(*phantom, "shift=geometry", "shift.severities=[0,5]")
+        assert {name.partition("+")[2] for name in names} == {"", "rotation5", "flip5"}
+
+    @pytest.mark.parametrize(
+        ("override", "message"),
+        [
+            ("shift.severities=[6]", "severity 6; it is a whole number from 0"),
+            ("shift.severities=3", "severities=3: a list"),
+            ("shift.severities=[1,1]", "more than once"),
+            ("shift.suite=[{_target_: segshift.shifts.Wobble}]", "Wobble"),
+            ("shift.suite=[{_target_: segshift.shifts.Blur, sigma: 2}]", "sigma"),
+            ("shift.suite=[{_target_: segshift.shifts.Blur, severity: 9}]", "severity 9"),
+        ],
+    )
+    def test_what_is_wrong_is_said_before_anything_is_read(self, override, message, phantom):
+        with pytest.raises(InputError, match=message):
+            self.sets(*phantom, "shift=mild", override)
+
+    def test_a_run_and_its_summary(self, workplace, tmp_path, capsys):
+        config = composed(
+            *TINY_PHANTOM, *TINY_TRAINING, f"store={workplace / 'store'}", "model=unet2d",
+            f"data.cohort.folder={workplace / 'phantom'}", "split=random", "shift=geometry",
+            "shift.severities=[5]",
+        )  # fmt: skip
+        run.train(config, tmp_path / "run", command="", choices={})
+        folder, printed = tmp_path / "run", capsys.readouterr().out
+        assert "2 more sets under shifts" in printed
+        assert "of in_domain under shifts" in printed
+        rows, summary = read_rows(folder / "rows.csv"), json.loads(
+            (folder / "summary.json").read_text()
+        )  # fmt: skip
+        assert rows["set"].nunique() == 3
+        assert rows.groupby("set").size().nunique() == 1
+        assert {"test/shift/flip/dice", "test/worst_shift/dice"} <= set(summary)
+        assert not any("+" in key for key in summary)
+        assert "Under shifts" in (folder / "report.html").read_text()
+        kept = {p.name: len(list(p.iterdir())) for p in (folder / "figures/slices").iterdir()}
+        assert kept["in_domain+flip5"] == 1 < kept["in_domain"]
+        assert sorted(pd.read_csv(folder / "shifts.csv")["severity"].unique()) == [0, 5]

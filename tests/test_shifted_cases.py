@@ -1,0 +1,206 @@
+"""Cases under shifts: read once for all of them, and nothing shifted on disk."""
+
+import os
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from conftest import make_case, save_nifti
+from store_inputs import plan_for
+
+from segshift import shifts
+from segshift.cohort import read_manifest, write_manifest
+from segshift.cohort.checks import load_case
+from segshift.data import store
+from segshift.data.cleaning import clean, store_size
+from segshift.data.datamodule import CaseDataset
+from segshift.data.preprocessing import preprocessed_image
+from segshift.data.store import store_cases, store_sets
+from segshift.errors import InputError
+from segshift.seeds import generator
+from segshift.shifts import Acquisition
+from segshift.splits import evaluation_sets
+
+SUITE = [
+    part(severity)
+    for part in (shifts.RicianNoise, shifts.Contrast, shifts.Gibbs, shifts.Rotation, shifts.Flip)
+    for severity in (1, 4)
+]
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cases")
+    return tuple(make_case(folder, f"c{i}", shape=(8, 16, 16 + i)) for i in range(3))
+
+
+def sets_of(cases, suite=SUITE):
+    return evaluation_sets({"in_domain": cases[:2], "site-x": cases[2:]}, suite)
+
+
+def seen(cases, folder, suite=SUITE, **options):
+    return store_sets(sets_of(cases, suite), plan_for(cases, **options), folder=folder, quiet=True)
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The cases whose files are read."""
+    loaded = []
+    monkeypatch.setattr(store, "load_case", lambda case: loaded.append(case.id) or load_case(case))
+    return loaded
+
+
+def test_every_set_is_there_plain_and_under_every_shift(cases):
+    names = [each.name for each in sets_of(cases)]
+    assert names[:2] == ["in_domain", "site-x"]
+    assert names[2:5] == ["in_domain+rician_noise1", "site-x+rician_noise1",
+                          "in_domain+rician_noise4"]  # fmt: skip
+    assert len(set(names)) == 2 * 11
+
+
+def test_a_case_is_read_once_for_ten_shifts(cases, tmp_path, reads):
+    tested = seen(cases, tmp_path)
+    for entries in tested.values():
+        for entry in entries:
+            entry.shown()
+    assert sorted(reads) == ["c0", "c1", "c2"]
+    seen(cases, tmp_path)
+    assert len(reads) == 3
+    seen(cases, tmp_path, [shifts.Blur(3)])  # another suite needs no other reading
+    assert len(reads) == 3
+
+
+def test_the_raw_image_joins_an_entry_that_lacks_it(cases, tmp_path, reads):
+    (plain, *_) = store_cases(cases, plan_for(cases), folder=tmp_path, quiet=True)
+    made = (plain.folder / "image.npy").stat().st_mtime_ns
+    assert not (plain.folder / "raw.npy").exists()
+    assert seen(cases, tmp_path)["in_domain"][0].folder == plain.folder
+    np.testing.assert_array_equal(plain.raw(), load_case(cases[0]).image)
+    assert (plain.folder / "image.npy").stat().st_mtime_ns == made
+    assert sorted(reads) == ["c0", "c0", "c1", "c1", "c2", "c2"]
+    assert not list(tmp_path.glob("*.draft"))
+
+
+def test_nothing_shifted_is_on_disk(cases, tmp_path):
+    entries = [entry for entries in seen(cases, tmp_path).values() for entry in entries]
+    before = {path: path.stat().st_size for path in tmp_path.rglob("*.npy")}
+    assert len(before) == 3 * 5  # image, label, reference, landmarks and raw
+    for entry in entries:
+        entry.shown()
+    assert {path: path.stat().st_size for path in tmp_path.rglob("*.npy")} == before
+
+
+def test_a_shifted_case_is_what_reading_and_shifting_it_gives(cases, tmp_path):
+    plan = plan_for(cases, spacing_mm=(1.0, 0.8, 0.8))
+    tested = store_sets(sets_of(cases), plan, folder=tmp_path, quiet=True)
+    for each in sets_of(cases)[2:]:
+        for case, entry in zip(each.cases, tested[each.name], strict=True):
+            volume, shown = load_case(case), entry.shown()
+            streams = [generator(0, "shift", each.shift.name, case.id) for _ in range(2)]
+            acquisition = Acquisition(volume.spacing_mm, case.tags)
+            image = each.shift(volume.image, acquisition=acquisition, random=streams[0])
+            wanted, box = preprocessed_image(image, plan, spacing_mm=volume.spacing_mm)
+            assert shown.image.tobytes() == wanted.tobytes()
+            assert shown.box == box
+            if each.shift.name in ("rotation", "flip"):
+                turned = each.shift.turned_label(
+                    volume.label, acquisition=acquisition, random=streams[1]
+                )
+                np.testing.assert_array_equal(shown.reference, turned)
+                if each.shift.severity > 1:
+                    assert not np.array_equal(shown.reference, volume.label)
+            else:
+                np.testing.assert_array_equal(shown.reference, volume.label)
+
+
+def test_the_loader_gives_the_shifted_image_and_the_turned_reference(cases, tmp_path):
+    tested = seen(cases, tmp_path)
+    plain, flipped = (
+        CaseDataset(tested[name], counted=True)[0] for name in ("in_domain", "in_domain+flip4")
+    )
+    np.testing.assert_array_equal(flipped["label"][0], plain["label"][0].flip(0, 2))
+    np.testing.assert_allclose(flipped["image"][0], plain["image"][0].flip(0, 2), atol=1e-5)
+    assert flipped["case"] == plain["case"] == "c0"
+    assert flipped["spacing"] == plain["spacing"]
+
+
+def test_the_same_case_is_corrupted_alike_in_every_store(cases, tmp_path):
+    one, other = (seen(cases, tmp_path / name)["in_domain+rician_noise4"] for name in "ab")
+    assert one[0].shown().image.tobytes() == other[0].shown().image.tobytes()
+    assert not np.array_equal(one[0].shown().image, one[1].shown().image[..., :16])
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [((0, 255), np.uint8), ((-1000, 3000), np.int16), ((0, 60000), np.uint16),
+     ((0, 0.5), np.float32), ((0, 3e9), np.float32)],
+)  # fmt: skip
+@pytest.mark.filterwarnings("error")  # of a cast that cannot be
+def test_the_raw_image_is_as_small_as_its_numbers_allow(tmp_path, values, kind):
+    case = make_case(tmp_path, "a")
+    save_nifti(case.images[0], np.resize(np.array(values, np.float32), (8, 16, 16)))
+    entry = store_sets(
+        evaluation_sets({"x": (case,)}, [shifts.Blur(1)]), plan_for([case]), folder=tmp_path / "s",
+        quiet=True,
+    )["x"][0]  # fmt: skip
+    raw = np.load(entry.folder / "raw.npy")
+    assert raw.dtype == kind
+    np.testing.assert_array_equal(np.unique(entry.raw()), np.array(values, np.float32))
+    assert entry.raw().dtype == np.float32
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A shift of another package, which says what it was told."""
+
+    severity: int
+    name: str = "told"
+
+    def __call__(self, image, *, acquisition, random):
+        factor = float(acquisition.tags["factor"])
+        return image * 0 + factor * acquisition.maps[0] + acquisition.spacing_mm[0]
+
+
+def test_a_shift_is_told_spacing_tags_and_maps_through_the_manifest(tmp_path):
+    case = make_case(tmp_path, "a")
+    maps = np.stack([np.full((8, 16, 16), n, np.float32) for n in (1, 2, 3)])
+    maps[0, 4:] = 5
+    save_nifti(tmp_path / "maps" / "a.nii.gz", maps)
+    header, line = "id,patient,site,image,label,maps,factor,structures", "box=5 core=9"
+    (tmp_path / "m.csv").write_text(
+        f"{header}\na,a,here,{case.images[0]},{case.label},maps/a.nii.gz,7,{line}\n"
+    )
+    cohort = read_manifest(tmp_path / "m.csv")
+    (told,) = cohort.cases
+    assert dict(told.tags) == {"factor": "7"}
+    write_manifest(tmp_path / "n.csv", [told], channels=["image"], structures=["box", "core"])
+    assert read_manifest(tmp_path / "n.csv").cases[0] == told
+    entry = seen((told, told, told), tmp_path / "s", [Told(1)])["in_domain+told1"][0]
+    image = entry.shift(
+        entry.plain.raw(), random=None,
+        acquisition=Acquisition((1.0, 1.0, 1.0), told.tags, entry.plain.maps()),
+    )  # fmt: skip
+    assert sorted(np.unique(image)) == [8, 36]
+    wanted, _ = preprocessed_image(image, plan_for([told]), spacing_mm=(1, 1, 1))
+    np.testing.assert_array_equal(entry.shown().image, wanted)
+    assert store_size(tmp_path / "s").entries == 1
+    assert clean(tmp_path / "s").entries == 1  # with raw and maps it is still an entry of ours
+    save_nifti(tmp_path / "maps" / "a.nii.gz", maps[:, :4])
+    with pytest.raises(InputError, match=r"case 'a'.*maps.*\(3, 4, 16, 16\).*\(3, 8, 16, 16\)"):
+        seen((told, told, told), tmp_path / "s", [Told(1)])
+
+
+def test_a_stray_file_makes_a_folder_foreign(cases, tmp_path):
+    entry = seen(cases, tmp_path)["in_domain"][0]
+    (entry.folder / "notes.txt").write_text("mine")
+    assert clean(tmp_path).entries == 2
+    assert entry.folder.is_dir()
+
+
+def test_a_read_only_store_with_raw_images_is_only_read(cases, tmp_path, reads, monkeypatch):
+    seen(cases, tmp_path)
+    monkeypatch.setattr(os, "utime", lambda *_: (_ for _ in ()).throw(PermissionError()))
+    monkeypatch.setattr(np, "save", lambda *_: sys.exit("written"))
+    assert seen(cases, tmp_path)["in_domain+gibbs4"][0].shown().image.shape == (1, 8, 16, 16)
+    assert len(reads) == 3
