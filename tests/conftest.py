@@ -1,16 +1,23 @@
 """Shared pieces: a tiny phantom, composed configs, and where the real data are."""
 
+import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from hypothesis import settings
 from omegaconf import DictConfig
 
 from segshift import build
 from segshift.cohort import Case, write_manifest
+
+# An example is slow where an import comes with it or the machine has other work to do.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 ROOT = Path(__file__).parents[1]
 REAL_DATA = Path(os.environ.get("SEGSHIFT_DATA", ROOT.parent / "shared" / "data"))
@@ -38,6 +45,35 @@ TINY_MODELS = {
 }
 # What only the user can give.
 REQUIRED = {"sum": ("loss.terms=[dice,boundary]",)}
+SPLIT_FILE = "split.json"  # in `boxes`' folder and in `workplace`
+# The same for a split of the phantom, and of the boxes; {} is where SPLIT_FILE is.
+SPLIT_REQUIRED = {
+    "phantom": {
+        "single_source": ("split.source=alpha",),
+        "by_column": ("split.column=vendor", "split.values=southmr"),
+        "prevalence": ("split.structure=liver", "split.prevalence=1.0"),
+        "concept": ("split.labels=truth",),
+        "from_file": (f"split.path={{}}/{SPLIT_FILE}",),
+    },
+    "boxes": {
+        "leave_site_out": ("split.held_out=north",),
+        "single_source": ("split.source=north",),
+        "by_column": ("split.column=site", "split.values=north"),
+        "prevalence": ("split.structure=box", "split.prevalence=1.0"),
+        "concept": ("split.labels=again",),
+        "from_file": (f"split.path={{}}/{SPLIT_FILE}",),
+    },
+}
+
+
+def split_options(split: str, cohort: str, folder: Path) -> tuple[str, ...]:
+    """Overrides for a split of `phantom` or `boxes`, whose SPLIT_FILE lies in the folder."""
+    required = SPLIT_REQUIRED[cohort].get(split, ())
+    return (f"split={split}", *(option.format(folder) for option in required))
+
+
+def write_split(folder: Path, **sides: list[str]) -> None:
+    (folder / SPLIT_FILE).write_text(json.dumps(sides))
 
 
 def composed(*overrides: str, job: str = "train") -> DictConfig:
@@ -64,6 +100,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def phantom(workplace: Path) -> tuple[str, ...]:
     """Overrides for a tiny phantom that is simulated once per worker."""
+    alpha, beta = ([f"{site}-00{n}" for n in range(1, 7)] for site in ("alpha", "beta"))
+    write_split(workplace, train=alpha[:4], val=alpha[4:5], in_domain=alpha[5:], far=beta[:3])
     return (
         *TINY_PHANTOM,
         f"data.cohort.folder={workplace / 'phantom'}",
@@ -104,7 +142,14 @@ def boxes(workplace: Path) -> Path:
     """A manifest of twelve box cases at two sites."""
     folder = workplace / "boxes"
     cases = [
-        make_case(folder, f"{site}-{i}", site=site) for site in ("north", "south") for i in range(6)
+        replace(
+            make_case(folder, f"{site}-{i}", site=site),
+            tags={"again": f"labels/{site}-{i}.nii.gz"},
+        )
+        for site in ("north", "south")
+        for i in range(6)
     ]
+    names = [case.id for case in cases]
+    write_split(folder, train=names[:6], val=names[6:8], in_domain=names[8:])
     write_manifest(folder / "m.csv", cases, channels=["image"], structures=["box", "core"])
     return folder / "m.csv"

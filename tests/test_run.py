@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_TRAINING, composed
+from conftest import TINY_TRAINING, composed, split_options
 from PIL import Image
 from test_conf import LOSSES, MODELS, SPLITS, UNETS, chosen
 
@@ -33,10 +33,11 @@ def trained(folder: Path, *overrides: str) -> Path:
 
 
 @pytest.mark.parametrize(("model", "loss"), TRAINED)
-def test_every_model_and_loss_trains_and_is_tested(model, loss, phantom, tmp_path):
+def test_every_model_and_loss_trains_and_is_tested(model, loss, phantom, workplace, tmp_path):
     split = SPLITS[TRAINED.index((model, loss)) % len(SPLITS)]
     folder = trained(
-        tmp_path, *chosen(model, loss, split), *phantom, "task.metrics=${dice_only}",
+        tmp_path, *chosen(model, loss), *split_options(split, "phantom", workplace), *phantom,
+        "task.metrics=${dice_only}",
         "+dice_only=[{_target_: segshift.metrics.Dice}]",
     )  # fmt: skip
     sides = json.loads((folder / "split.json").read_text())

@@ -21,7 +21,8 @@ from segshift.data.boxes import stored_box
 from segshift.errors import InputError
 from segshift.options import check_options
 from segshift.plan import Plan, check_channels, check_voxels, make_plan, plan_from_dict
-from segshift.splits import EvaluationSet, Split, evaluation_sets
+from segshift.shifts import Shift, distinct, expanded
+from segshift.splits import EvaluationSet, Split, evaluation_sets, limited, selected
 from segshift.terms import with_terms
 
 if TYPE_CHECKING:
@@ -51,11 +52,9 @@ def experiment(config: DictConfig, *, plan: Plan | None = None) -> Experiment:
     With `plan`, the processes of a distributed run share the one that the first process made.
     Raises InputError.
     """
-    config = resolved(config)
-    config.loss = with_terms(config.loss, [conf_folder() / "loss", Path("loss")])
-    check_options(config)
+    config = checked(config)
     cohort = cohort_of(config)
-    split: Split = instantiate(config.split)(cohort)
+    split = split_of(config, cohort)
     plan = plan or make_plan(
         split.train,
         structures=cohort.structures,
@@ -70,20 +69,23 @@ def experiment(config: DictConfig, *, plan: Plan | None = None) -> Experiment:
     return Experiment(config, cohort, split, evaluation_sets(split.tests, _shifts(config)), plan)
 
 
-def announcement(parts: Experiment) -> str:
-    """What is about to happen, in three lines."""
-    plan, split = parts.plan, parts.split
-    sizes = {"train": len(split.train), "val": len(split.val)}
-    sizes |= {s.name: len(s.cases) for s in parts.sets}
-    edges = "x".join(map(str, plan.view.patch))
-    context = f" with {plan.view.context} neighbouring slices" if plan.view.context else ""
-    return (
-        f"cohort:    {parts.cohort.name}, {len(parts.cohort.cases)} cases at "
-        f"{', '.join(parts.cohort.sites)}; structures {', '.join(parts.cohort.structures)}\n"
-        f"split:     {', '.join(f'{name} {count}' for name, count in sizes.items())}\n"
-        f"plan:      batch {plan.batch} of {edges}{context}, spacing "
-        f"{'x'.join(f'{s:g}' for s in plan.spacing_mm)} mm, {len(plan.strides)} stages"
-    )
+def checked(config: DictConfig) -> DictConfig:
+    """A resolved copy whose options were looked at. Raises InputError."""
+    config = resolved(config)
+    config.loss = with_terms(config.loss, [conf_folder() / "loss", Path("loss")])
+    check_options(config)
+    return config
+
+
+def split_of(config: DictConfig, cohort: Cohort) -> Split:
+    """What `split` makes of the cohort, then `selection`, then `train_patients`.
+
+    Raises InputError.
+    """
+    made: Split = instantiate(config.split)(cohort)
+    seed = config.split.get("seed") or 0  # not the run's: runs of one split are judged alike
+    split = selected(made, rule=config.selection, seed=seed, site=config.selection_site)
+    return limited(split, patients=config.train_patients, seed=seed)
 
 
 def check_cases(cases: Iterable[Case], plan: Plan) -> None:
@@ -119,7 +121,8 @@ def unseen_sets(config: DictConfig, cohort: Cohort, run: "LoadedRun") -> tuple[E
 def resolved(config: DictConfig) -> DictConfig:
     """A copy without interpolations. Raises InputError for what only the user can give."""
     for key in _missing(OmegaConf.to_container(config)):
-        if key.split(".")[0] in ("data", "checkpoint") or key in ("loss.terms", "task.regions"):
+        group = key.split(".")[0]
+        if group in ("data", "split", "checkpoint") or key in ("loss.terms", "task.regions"):
             raise InputError(f"{key} is required: add {key}=... to the command")
     copy = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
     assert isinstance(copy, DictConfig)
@@ -250,7 +253,7 @@ def instantiate(node: DictConfig) -> Any:  # noqa: ANN401
         cause = error.__cause__
         if isinstance(cause, InputError):
             raise cause from None
-        if isinstance(cause, TypeError | ValueError | AttributeError):
+        if isinstance(cause, TypeError | ValueError | AttributeError | ImportError):
             raise InputError(f"{node.get('_target_')}: {cause}") from error
         raise
 
@@ -272,8 +275,9 @@ def _missing(node: Any, key: str = "") -> Iterator[str]:  # noqa: ANN401
         yield from _missing(child, f"{key}.{name}" if key else str(name))
 
 
-def _shifts(config: DictConfig) -> list[Any]:
-    return [instantiate(shift) for shift in config.shift.suite]
+def _shifts(config: DictConfig) -> list[Shift]:
+    entries = expanded(**OmegaConf.to_container(config.shift))  # type: ignore[arg-type]
+    return distinct([instantiate(OmegaConf.create(entry)) for entry in entries])
 
 
 def _filled(config: DictConfig, group: str, plan: Plan, **more: int) -> DictConfig:

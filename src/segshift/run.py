@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from segshift import build, environment, postprocessing
+from segshift.announcement import announcement
 from segshift.errors import TrainingDivergedError
 from segshift.launch import launch
 from segshift.progress import tracked
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
     import lightning as L
 
     from segshift.data import CohortDataModule
-    from segshift.data.store import StoredCase
+    from segshift.data.stored import SeenCase, StoredCase
     from segshift.module import SegmentationModule
 
-    StoredSets = tuple[list[StoredCase], list[StoredCase], dict[str, list[StoredCase]]]
+    StoredSets = tuple[list[StoredCase], list[StoredCase], dict[str, list[SeenCase]]]
 
 
 def train(config: DictConfig, folder: Path, *, command: str, choices: Mapping[str, str]) -> None:
@@ -34,7 +35,7 @@ def train(config: DictConfig, folder: Path, *, command: str, choices: Mapping[st
     """
     start = time.monotonic()
     parts = build.experiment(config)
-    print(build.announcement(parts))
+    print(announcement(parts))
     trainer = parts.config.trainer
     environment.check_devices(trainer.accelerator, trainer.devices)
     build.check_loss(parts.config, parts.plan)
@@ -124,7 +125,7 @@ def fit_and_test(parts: build.Experiment, cases: "StoredSets", folder: Path) -> 
         best = checkpoints.best_model_score
         chosen = {monitor: float(best)} if best is not None and best.isfinite() else {}
         memory = environment.peak_memory_gb(trainer.strategy.root_device.type)
-        measured = {"selection": "source_val", **chosen, **timer.seconds, **memory}
+        measured = {"selection": config.selection, **chosen, **timer.seconds, **memory}
         conclude(folder, module.task, measured)
         task, metric = module.task, module.selection
         higher = task.directions[metric]
@@ -164,6 +165,7 @@ def _loggers(parts: build.Experiment, folder: Path) -> list[Any]:
         folder,
         run=run_name(folder),
         project=parts.config.logger.project,
+        group=parts.config.logger.get("group"),
         wandb=parts.config.logger.wandb,
         config={str(key): value for key, value in content.items()},
     )
@@ -173,11 +175,10 @@ def stored(parts: build.Experiment) -> "StoredSets":
     """Every case of the run, preprocessed: train, validation, and the evaluation sets by name."""
     from segshift.data.cleaning import store_size
     from segshift.data.store import store_cases, store_sets
-    from segshift.shifts import Identity
 
     folder, quiet = Path(parts.config.store), environment.rank() > 0
     train_cases, val_cases = (
-        store_cases(cases, parts.plan, Identity(), folder=folder, quiet=quiet)
+        store_cases(cases, parts.plan, folder=folder, quiet=quiet)
         for cases in (parts.split.train, parts.split.val)
     )
     tests = store_sets(parts.sets, parts.plan, folder=folder, quiet=quiet)

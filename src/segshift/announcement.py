@@ -1,0 +1,26 @@
+"""What a run is about to do, for people who can still stop it."""
+
+from segshift.build import Experiment
+
+
+def announcement(parts: Experiment) -> str:
+    """Cohort, split and plan in three lines."""
+    cohort, plan, split = parts.cohort, parts.plan, parts.split
+    sizes = {"train": len(split.train), "val": len(split.val)}
+    sizes |= {name: len(cases) for name, cases in split.tests.items()}
+    shifted = sum(s.shift.severity > 0 for s in parts.sets)
+    sides = (split.train, split.val, *split.tests.values())
+    unused = {c.id for c in cohort.cases} - {c.id for cases in sides for c in cases}
+    chosen_at = ", ".join(sorted({c.site for c in split.val}))
+    edges = "x".join(map(str, plan.view.patch))
+    context = f" with {plan.view.context} neighbouring slices" if plan.view.context else ""
+    return (
+        f"cohort:    {cohort.name}, {len(cohort.cases)} cases at {', '.join(cohort.sites)}; "
+        f"structures {', '.join(cohort.structures)}\n"
+        f"split:     {', '.join(f'{name} {count}' for name, count in sizes.items())}"
+        + (f"; {shifted} more sets under shifts" if shifted else "")
+        + (f"; {len(unused)} in no set" if unused else "")
+        + f"; selection {parts.config.selection} on {chosen_at}\n"
+        f"plan:      batch {plan.batch} of {edges}{context}, spacing "
+        f"{'x'.join(f'{s:g}' for s in plan.spacing_mm)} mm, {len(plan.strides)} stages"
+    )

@@ -1,0 +1,98 @@
+"""Whom a network is chosen on, and how many it learns from: what a split's rule leaves open.
+
+Gulrajani and Lopez-Paz, In search of lost domain generalization (ICLR 2021): a result at a new
+hospital says nothing without the rule by which its model was chosen.
+"""
+
+from dataclasses import replace
+from itertools import combinations
+
+from segshift.cohort import Case
+from segshift.errors import InputError
+from segshift.seeds import derived_seed
+from segshift.splits.split import IN_DOMAIN, Split, sorted_cases
+from segshift.splits.strata import cases_of, cut, proportional, strata
+
+SOURCE_VAL, ORACLE, LEAVE_ONE_SITE_OUT = "source_val", "oracle", "leave_one_site_out"
+ORACLE_SHARE = 0.25  # of every target's patients
+
+
+def selected(split: Split, *, rule: str, seed: int, site: str | None = None) -> Split:
+    """The split with validation cases by a rule; training cases are the same, or some of them.
+
+    `source_val`: as it is, patients of the training sites. `oracle`: a quarter of the patients of
+    every set but `in_domain`, at least one, who then are in no set: what nobody has at a new
+    hospital, a bound. `leave_one_site_out`: the training and validation cases of one training site,
+    drawn by `seed` unless it is named.
+    """
+    if rule == LEAVE_ONE_SITE_OUT:
+        return _leave_one_site_out(split, seed=seed, site=site)
+    if site is not None:
+        raise InputError(
+            f"selection_site={site} goes with selection={LEAVE_ONE_SITE_OUT}, not with {rule}"
+        )
+    if rule == ORACLE:
+        return _oracle(split, seed=seed)
+    if rule != SOURCE_VAL:
+        raise InputError(
+            f"selection={rule}: known are {SOURCE_VAL}, {ORACLE}, {LEAVE_ONE_SITE_OUT}"
+        )
+    return split
+
+
+def limited(split: Split, *, patients: int | None, seed: int) -> Split:
+    """The split with so many training patients, sites in their shares; those of 4 are among 8.
+
+    None: all of them.
+    """
+    if patients is None:
+        return split
+    there = proportional(strata(split.train, seed))
+    if type(patients) is not int or not 1 <= patients <= len(there):
+        raise InputError(
+            f"train_patients={patients}: a whole number from 1 to {len(there)}, the patients that "
+            "this split trains on; or null for all"
+        )
+    return replace(split, train=cases_of(there[:patients]))
+
+
+def _oracle(split: Split, *, seed: int) -> Split:
+    targets = {name: cases for name, cases in split.tests.items() if name != IN_DOMAIN}
+    if not targets:
+        raise InputError(
+            f"selection={ORACLE} chooses on patients of other sets than {IN_DOMAIN}, and this "
+            "split has none; take split=leave_site_out, or another selection"
+        )
+    for (name, cases), (other_name, others) in combinations(split.tests.items(), 2):
+        if {case.patient for case in cases} & {case.patient for case in others}:
+            raise InputError(
+                f"selection={ORACLE}: {name} and {other_name} judge the same patients, and those "
+                "to choose on would leave both; take another selection with this split"
+            )
+    chosen: list[list[Case]] = []
+    tests: dict[str, tuple[Case, ...]] = dict(split.tests)
+    for name, cases in targets.items():
+        patients = proportional(strata(cases, seed))
+        if len(patients) < 2:
+            raise InputError(
+                f"selection={ORACLE} needs 2 patients in {name}, one to choose on and one to "
+                f"judge; it has {patients[0][0].patient!r} alone"
+            )
+        taken, left = cut(patients, ORACLE_SHARE, option="")
+        chosen += taken
+        tests[name] = cases_of(left)
+    return Split(split.train, cases_of(chosen), tests)
+
+
+def _leave_one_site_out(split: Split, *, seed: int, site: str | None) -> Split:
+    sites = sorted({case.site for case in split.train})
+    if len(sites) < 2 or (site is not None and site not in sites):
+        raise InputError(
+            f"selection={LEAVE_ONE_SITE_OUT} selection_site={site}: chooses on one of 2 or more "
+            f"training sites, which are {sites}"
+        )
+    chosen = site or min(sites, key=lambda name: derived_seed(seed, "selection site", name))
+    val = sorted_cases(case for case in (*split.train, *split.val) if case.site == chosen)
+    patients = {case.patient for case in val}
+    train = tuple(case for case in split.train if case.patient not in patients)
+    return Split(train, val, split.tests)

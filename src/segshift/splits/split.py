@@ -1,0 +1,96 @@
+"""What a rule makes of a cohort: who is learned from, who is chosen on, and who is judged."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from segshift.cohort import Case
+from segshift.errors import InputError
+from segshift.shifts import Identity, Shift
+
+IN_DOMAIN = "in_domain"  # the evaluation set of patients like those that are learned from
+MARKS = str.maketrans("/\\+;", "____")  # they part the names of results, and + marks a shift
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Patient-disjoint train, validation and named test sets.
+
+    Raises InputError for an empty set and for a patient on two sides, naming both.
+    """
+
+    train: tuple[Case, ...]
+    val: tuple[Case, ...]
+    tests: Mapping[str, tuple[Case, ...]]
+
+    def __post_init__(self) -> None:
+        """Check what no experiment survives: leaks and empty sets."""
+        if not self.tests:
+            raise InputError("the split has no evaluation set")
+        sides = {"train": self.train, "val": self.val, **self.tests}
+        for name, cases in sides.items():
+            if not cases:
+                raise InputError(
+                    f"the split leaves the set {name!r} empty ("
+                    + ", ".join(f"{n}: {len(c)}" for n, c in sides.items())
+                    + "); use more cases or other fractions"
+                )
+        tests = tuple(case for cases in self.tests.values() for case in cases)
+        refuse_shared_patients("train", self.train, "val", self.val)
+        refuse_shared_patients("train", self.train, "test", tests)
+        refuse_shared_patients("val", self.val, "test", tests)
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSet:
+    """A named list of cases that gets its own results, seen through a shift."""
+
+    name: str
+    cases: tuple[Case, ...]
+    shift: Shift
+
+
+def evaluation_sets(
+    tests: Mapping[str, tuple[Case, ...]], shifts: Sequence[Shift]
+) -> tuple[EvaluationSet, ...]:
+    """Every test set as it is, then under every shift, as `<set>+<shift><severity>`."""
+    plain = tuple(EvaluationSet(name, cases, Identity()) for name, cases in tests.items())
+    return plain + tuple(
+        EvaluationSet(f"{name}+{shift.name}{shift.severity}", cases, shift)
+        for shift in shifts
+        for name, cases in tests.items()
+    )
+
+
+def with_outside(home: Split, what: str, outside: Mapping[str, Iterable[Case]]) -> Split:
+    """The split with evaluation sets of other patients; `what` its own ones have in common.
+
+    Raises InputError for a patient on both sides.
+    """
+    inside = (*home.train, *home.val, *(case for own in home.tests.values() for case in own))
+    sets = {name: sorted_cases(cases) for name, cases in outside.items()}
+    for name, cases in sets.items():
+        refuse_shared_patients(what, inside, name, cases)
+    return Split(home.train, home.val, {**home.tests, **sets})
+
+
+def set_name(*parts: str) -> str:
+    """The name of an evaluation set after a column, a value, a structure: its parts and dashes."""
+    return "-".join(parts).translate(MARKS)
+
+
+def sorted_cases(cases: Iterable[Case]) -> tuple[Case, ...]:
+    """By id, so that nothing depends on the manifest's order."""
+    return tuple(sorted(cases, key=lambda case: case.id))
+
+
+def refuse_shared_patients(
+    name: str, cases: Iterable[Case], other_name: str, other_cases: Iterable[Case]
+) -> None:
+    """Raises InputError that names the patients and both sides."""
+    shared = {case.patient for case in cases} & {case.patient for case in other_cases}
+    if shared:
+        raise InputError(
+            f"the patient(s) {sorted(shared)[:5]} are both in {name} and in {other_name}; a "
+            "patient may never cross a split: correct the manifest, or keep the sites of a patient "
+            "on one side"
+        )
