@@ -1,0 +1,48 @@
+"""The answers in a terminal: a table for each run, a sentence for each target."""
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+KIND = {
+    "covariate": "covariate: images",
+    "prevalence": "prevalence: patients",
+    "concept": "concept: annotation",
+}
+
+
+def print_attribution(answers: pd.DataFrame, *, console: Console | None = None) -> None:
+    """Print a line for each target and kind, then for each target what was seen."""
+    console = console or Console()
+    for train, of_run in answers.groupby("train"):
+        table = Table(title=Text(f"which shift is it? trained at {train}"), box=SIMPLE_HEAD)
+        for name in ("set", "kind", "shift?"):
+            table.add_column(name)
+        for name in ("p", "Holm"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for line in of_run.to_dict("records"):
+            numbers = [_p(line[name]) for name in ("p", "p_corrected")]
+            table.add_row(
+                Text(str(line["set"])), KIND[str(line["kind"])], str(line["answer"]), *numbers
+            )
+        console.print(table)
+        for target, of_target in of_run.groupby("set", sort=False):
+            console.print(Text(f"{target}: {_sentence(of_target)}"))
+            for line in of_target.to_dict("records"):
+                console.print(Text(f"  {line['kind']}: {line['detail']}"))
+    console.print("no: not shown, which proves no equality; unknown: too few patients to tell")
+
+
+def _sentence(lines: pd.DataFrame) -> str:
+    kinds = {answer: list(of["kind"]) for answer, of in lines.groupby("answer")}
+    shown = (
+        f"{' and '.join(kinds['yes'])} shift is shown" if "yes" in kinds else "no shift is shown"
+    )
+    unknown = f"; unknown: {', '.join(kinds['unknown'])}" if "unknown" in kinds else ""
+    return shown + unknown
+
+
+def _p(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.2g}"
