@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from report_inputs import DICE, STRUCTURES, fill
+from study_inputs import fill_study
 
 from segshift.report import write_report
+from segshift.report.study import write_study_report
 from segshift.results import read_rows
 
 CHROMIUM = next(
@@ -37,6 +39,19 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two variants, six sites of which one has a long name, curves, pictures, a failed job."""
+    sites = ("a", "b", "c", "d", "e", LONG[:60])
+    folder = fill_study(
+        tmp_path_factory.mktemp("study"), sites=sites, trained=sites[-2:], seeds=("0",),
+        variants=("model=unet2d", "model=" + LONG[:80]), patients=2,
+    )  # fmt: skip
+    jobs = folder / "jobs.csv"
+    jobs.write_text(jobs.read_text().replace("done", "failed", 1))
+    return write_study_report(folder)
+
+
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         # The sandbox needs rights that a container seldom gives; the page is our own.
@@ -59,11 +74,13 @@ def opened(browser: Browser, report: Path, *, width: int, scheme: str) -> tuple[
     return page, wrong
 
 
+@pytest.mark.parametrize("which", ["report", "study"])
 @pytest.mark.parametrize(("width", "scheme"), SCREENS)
 def test_the_page_is_silent_loads_nothing_and_fits(
-    browser: Browser, report: Path, width: int, scheme: str
+    browser: Browser, request: pytest.FixtureRequest, width: int, scheme: str, which: str
 ) -> None:
-    page, wrong = opened(browser, report, width=width, scheme=scheme)
+    path = request.getfixturevalue(which)
+    page, wrong = opened(browser, path, width=width, scheme=scheme)
     page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
     page.locator(".dot").first.hover()
     assert page.evaluate("document.documentElement.scrollWidth") <= width

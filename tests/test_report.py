@@ -196,15 +196,15 @@ def test_figures_change_with_the_data(run: Path, fresh: Path) -> None:
 @pytest.mark.filterwarnings("error")  # an empty prediction has no outline
 def test_a_case_in_two_sets_is_shown_with_the_dice_of_each(fresh: Path) -> None:
     table = read_rows(fresh / "rows.csv")
-    noisy = table[table["set"] == "site-toronto"].assign(set="site-toronto+noise3")
-    noisy["value"] *= 0.5
-    pd.concat([table, noisy]).to_csv(fresh / "rows.csv", index=False, na_rep="nan")
+    late = table[table["set"] == "site-toronto"].assign(set="site-toronto-late")
+    late["value"] *= 0.5
+    pd.concat([table, late]).to_csv(fresh / "rows.csv", index=False, na_rep="nan")
     slices = fresh / "figures" / "slices"
-    shutil.copytree(slices / "site-toronto", slices / "site-toronto+noise3")
+    shutil.copytree(slices / "site-toronto", slices / "site-toronto-late")
     page = write_report(fresh, structures=STRUCTURES, **DICE).read_text(encoding="utf-8")
-    for set_, dice in (("site-toronto", "0.600"), ("site-toronto+noise3", "0.300")):
+    for set_, dice in (("site-toronto", "0.600"), ("site-toronto-late", "0.300")):
         assert examples(page, set_)[0] == (f"best dice {dice}", "toronto-0, toronto")
-    assert (fresh / "figures/overlays/site-toronto+noise3/toronto-0.png").is_file()
+    assert (fresh / "figures/overlays/site-toronto-late/toronto-0.png").is_file()
 
 
 def test_a_site_under_a_shift_is_not_the_worst(fresh: Path) -> None:

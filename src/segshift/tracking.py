@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from segshift.report.slices import (
@@ -16,17 +17,23 @@ from segshift.report.slices import (
     sets_of,
     worst_cases,
 )
-from segshift.results import read_rows, site_table
+from segshift.results import acquired, read_rows, site_table
 
 ONLINE_WITHIN_S = 30.0  # then a run does not wait for the network any longer
 
 
 def loggers(
-    folder: Path, *, run: str, project: str, wandb: bool, config: Mapping[str, Any]
+    folder: Path,
+    *,
+    run: str,
+    project: str,
+    group: str | None,
+    wandb: bool,
+    config: Mapping[str, Any],
 ) -> list[Logger]:
-    """Learning curves as `metrics.csv`, and Weights & Biases if wanted."""
+    """Learning curves as `metrics.csv`, and Weights & Biases if wanted, in a `group` of runs."""
     curves = CSVLogger(folder, name="", version="", flush_logs_every_n_steps=50)
-    return [curves, _wandb(folder, run, project, config)] if wandb else [curves]
+    return [curves, _wandb(folder, run, project, group, config)] if wandb else [curves]
 
 
 def upload(
@@ -48,11 +55,17 @@ def upload(
                 metric=metric,
                 higher_is_better=higher_is_better,
             )
-            place = Path(run.dir).parent
-            run.finish()
-            hint = "" if os.environ.get("WANDB_API_KEY") else "set WANDB_API_KEY to log online; "
-            sync = f"offline; {hint}upload with: wandb sync {place}"
-            print(f"W&B:         {sync if run.offline else run.url}")
+            _finish(run)
+
+
+def log_study(folder: Path, *, project: str, group: str) -> None:
+    """A summary run of a study in the `group` of its jobs: its tables, figures, page and numbers.
+
+    `folder` is that of the study, with what `write_study_report` left there.
+    """
+    run = _wandb(folder, folder.resolve().name, project, group, {}).experiment
+    log_study_results(run, folder)
+    _finish(run)
 
 
 def log_results(
@@ -70,8 +83,9 @@ def log_results(
     import wandb
 
     chosen: dict[str, Any] = {"metric": metric, "higher_is_better": higher_is_better}
-    rows = read_rows(folder / "rows.csv")
-    tables = {"rows": rows, "site_table": site_table(rows)}
+    every = read_rows(folder / "rows.csv")
+    rows = acquired(every)  # the others are in the figure of the shifts
+    tables = {"rows": every, "site_table": site_table(rows)}
     run.log({name: wandb.Table(dataframe=table) for name, table in tables.items()})
     run.log({p.stem: wandb.Image(str(p)) for p in sorted((folder / "figures").glob("*.png"))})
     shown = {
@@ -82,6 +96,28 @@ def log_results(
     labels = {k + 1: name for k, name in enumerate(structures)}
     run.log({name: [_image(one, labels, metric) for one in cases] for name, cases in shown.items()})
     run.summary.update(json.loads((folder / "summary.json").read_text()))
+
+
+def log_study_results(run: Any, folder: Path) -> None:  # noqa: ANN401
+    """Every table of a study that has a line, every figure, the page; summary.json as summary."""
+    import wandb
+
+    for path in sorted(folder.glob("*.csv")):
+        if path.stem != "rows":  # those are in the runs of the jobs
+            table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+            if len(table):
+                run.log({path.stem: wandb.Table(dataframe=table)})
+    run.log({p.stem: wandb.Image(str(p)) for p in sorted((folder / "figures").glob("*.png"))})
+    run.log({"report": wandb.Html((folder / "report.html").read_text(encoding="utf-8"))})
+    run.summary.update(json.loads((folder / "summary.json").read_text()))
+
+
+def _finish(run: Any) -> None:  # noqa: ANN401
+    place = Path(run.dir).parent
+    run.finish()
+    hint = "" if os.environ.get("WANDB_API_KEY") else "set WANDB_API_KEY to log online; "
+    sync = f"offline; {hint}upload with: wandb sync {place}"
+    print(f"W&B:         {sync if run.offline else run.url}")
 
 
 def _image(shown: Shown, labels: Mapping[int, str], metric: str) -> Any:  # noqa: ANN401
@@ -99,13 +135,16 @@ def _image(shown: Shown, labels: Mapping[int, str], metric: str) -> Any:  # noqa
     )
 
 
-def _wandb(folder: Path, run: str, project: str, config: Mapping[str, Any]) -> WandbLogger:
+def _wandb(
+    folder: Path, run: str, project: str, group: str | None, config: Mapping[str, Any]
+) -> WandbLogger:
     import wandb  # half a second, so only if it is used
 
     def started(mode: Literal["online", "offline"]) -> WandbLogger:
         # Not through WandbLogger, whose arguments make wandb warn at every start.
         experiment = wandb.init(
             project=project,
+            group=group,
             name=run,
             dir=folder,
             config=dict(config),

@@ -67,7 +67,7 @@ def print_failures(rows: pd.DataFrame, *, console: Console | None = None) -> Non
         return
     several = rows["run"].nunique() > 1
     names = ["run", "set", "site"] if several else ["set", "site"]
-    table = _empty_table("failures per site: share of the structures of all cases", names)
+    table = empty_table("failures per site: share of the structures of all cases", names)
     for kind in kinds:
         table.add_column(FAILURES[kind], justify="right")
     table.add_column("n", justify="right")
@@ -104,7 +104,7 @@ def print_comparison(
 
 
 def _runs(runs: pd.DataFrame, metric: str, *, title: str) -> Table:
-    table = _empty_table(title, ["run"])
+    table = empty_table(title, ["run"])
     for name in ("mean", INTERVAL, "n", "patients", "rank"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("resamples with rank")
@@ -120,7 +120,7 @@ def _runs(runs: pd.DataFrame, metric: str, *, title: str) -> Table:
 
 
 def _differences(differences: pd.DataFrame, metric: str) -> Table:
-    table = _empty_table("", ["run", "minus"])
+    table = empty_table("", ["run", "minus"])
     for name in ("", INTERVAL, "n", "p", "Holm", "p (W.)", "Holm"):
         table.add_column(name, justify="right", no_wrap=True)
     for line in differences.to_dict("records"):
@@ -147,7 +147,7 @@ def _table(
     means = lines[lines["structure"] == MEAN].set_index(["set", by])
     names = list(values.columns.drop(MEAN))
     structures = [*names, MEAN] if len(names) > 1 else names
-    table = _empty_table(f"{metric} per {by}", ["set", by])
+    table = empty_table(f"{metric} per {by}", ["set", by])
     for name in [*structures, INTERVAL, *others, "n"]:
         whole = name == INTERVAL  # a number that is cut in two cannot be read
         table.add_column(Text(name), justify="right", overflow="fold", no_wrap=whole)
@@ -168,7 +168,8 @@ def _table(
     return table
 
 
-def _empty_table(title: str, names: Iterable[str]) -> Table:
+def empty_table(title: str, names: Iterable[str]) -> Table:
+    """A table without lines, whose columns `names` are text."""
     table = Table(title=Text(title) if title else None, title_justify="left", box=SIMPLE_HEAD)
     table.padding = (0, 1, 0, 0)
     for name in names:

@@ -1,20 +1,15 @@
 """report.html: everything a run left in its folder on one page that needs no other file."""
 
-import base64
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
-from matplotlib.figure import Figure
 
 from segshift.report.figures import (
     colours_of,
     loss_curve,
-    overlay,
     reliability_diagram,
     site_strip,
     validation_curve,
@@ -24,36 +19,35 @@ from segshift.report.measures import (
     are_fractions,
     digits,
     duration,
-    interval,
     main_metrics,
     worst_site,
     written,
 )
 from segshift.report.network import network_tables
+from segshift.report.page import Picture, drawn, picture, rendered
+from segshift.report.shifts import shift_section
 from segshift.report.slices import (
     SHOWN_FAILURES,
     Shown,
     best_median_worst,
-    read_slice,
     sets_of,
     slice_folder,
     worst_cases,
 )
-from segshift.report.svg import inline_svg
-from segshift.results import FAILURE, group_tables, read_cases, read_rows, site_table
+from segshift.results import (
+    FAILURE,
+    acquired,
+    group_tables,
+    is_shifted,
+    read_cases,
+    read_rows,
+    site_table,
+)
+from segshift.results.curves import read_curves
 from segshift.results.names import file_name
 
 LISTED_FAILURES = 50
 COSTS = {"train": "training", "test": "testing", "step": "a training step"}
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A case on the page: its overlay as a data URL, and what is said below."""
-
-    base64: str
-    head: str
-    where: str
 
 
 def write_report(
@@ -66,13 +60,19 @@ def write_report(
     What a run lacks (`metrics.csv`, `cases.csv`, `reliability.csv`, slices) is left out, and the
     page says so.
     """
-    rows = read_rows(folder / "rows.csv")
+    rows = acquired(read_rows(folder / "rows.csv"))  # a suite has 50 sets more: they are curves
     chosen: dict[str, Any] = {"metric": metric, "higher_is_better": higher_is_better}
     (folder / "figures").mkdir(exist_ok=True)
-    _saved(site_strip(rows, structures=structures, metric=metric), folder / "figures/sites.png")
+    site_strip(rows, structures=structures, metric=metric).savefig(folder / "figures/sites.png")
     worst = worst_cases(rows, folder, count=SHOWN_FAILURES, **chosen)
     sets = {set_: best_median_worst(rows, folder, set_=set_, **chosen) for set_ in sets_of(rows)}
     curves, reliability = _curves(folder, **chosen), _reliability(folder, structures=structures)
+    severities = folder / "shifts.csv"
+    shifts = (
+        shift_section(folder, read_curves(severities), structures=structures, **chosen)
+        if severities.exists()
+        else None
+    )
 
     def pictures(shown: Sequence[Shown], where: str) -> list[Picture]:
         return [
@@ -80,38 +80,30 @@ def write_report(
             for one in shown
         ]
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"written": written, "digits": digits, "interval": interval}
-    page = environment.get_template("report.html.jinja").render(
+    content = {
         **_facts(folder, rows, structures=structures, **chosen),
-        worst_cases=pictures(worst, "{site}, {set}"),
-        examples={set_: pictures(shown, "{site}") for set_, shown in sets.items() if shown},
-        curves=curves,
-        reliability=reliability,
-        absent=_absent(folder, [set_ for set_, shown in sets.items() if not shown]),
-    )
+        "worst_cases": pictures(worst, "{site}, {set}"),
+        "examples": {set_: pictures(shown, "{site}") for set_, shown in sets.items() if shown},
+        "shifts": shifts,
+        "curves": curves,
+        "reliability": reliability,
+        "absent": _absent(folder, [set_ for set_, shown in sets.items() if not shown]),
+    }
     path = folder / "report.html"
-    path.write_text(page, encoding="utf-8")
+    path.write_text(rendered("report.html.jinja", content), encoding="utf-8")
     return path
 
 
 def _picture(
     folder: Path, shown: Shown, *, where: str, structures: Sequence[str], metric: str
 ) -> Picture:
-    """Draws the overlay to `figures/overlays/<set>/<case>.png` unless this report already did."""
-    path = folder / "figures/overlays" / file_name(shown.set) / f"{file_name(shown.case)}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _saved(overlay(read_slice(shown.path), structures=structures), path)
-    return Picture(
-        base64=base64.b64encode(path.read_bytes()).decode(),
+    """Draws the overlay to `figures/overlays/<set>/<case>.png`."""
+    return picture(
+        shown.path,
+        folder / "figures/overlays" / file_name(shown.set) / f"{file_name(shown.case)}.png",
         head=f"{shown.why} {metric} {written(shown.value, digits(metric))}",
         where=f"{shown.case}, {where.format(site=shown.site, set=shown.set)}",
+        structures=structures,
     )
 
 
@@ -123,7 +115,7 @@ def _curves(folder: Path, *, metric: str, higher_is_better: bool) -> list[str]:
         "loss": loss_curve(log),
         "validation": validation_curve(log, metric=metric, higher_is_better=higher_is_better),
     }
-    return [_drawn(figure, folder, name=name) for name, figure in figures.items()]
+    return [drawn(figure, folder, name=name) for name, figure in figures.items()]
 
 
 def _reliability(folder: Path, *, structures: Sequence[str]) -> list[str]:
@@ -136,21 +128,12 @@ def _reliability(folder: Path, *, structures: Sequence[str]) -> list[str]:
     figures = {
         set_: reliability_diagram(bins[bins["set"] == set_], structures=structures, title=set_)
         for set_ in sets_of(bins)
+        if not is_shifted(set_)
     }
     return [
-        _drawn(figure, folder, name=f"reliability-{file_name(set_)}")
+        drawn(figure, folder, name=f"reliability-{file_name(set_)}")
         for set_, figure in figures.items()
     ]
-
-
-def _drawn(figure: Figure, folder: Path, *, name: str) -> str:
-    """A PNG for people in the folder, the SVG for the page."""
-    _saved(figure, folder / "figures" / f"{name}.png")
-    return inline_svg(figure, name=name)
-
-
-def _saved(figure: Figure, path: Path) -> None:
-    figure.savefig(path)
 
 
 def _absent(folder: Path, without_slices: Sequence[str]) -> list[str]:
@@ -197,6 +180,7 @@ def _facts(
         "command": environment.get("command", ""),
         "choices": environment.get("choices", {}),
         "split": {name: len(cases) for name, cases in split.items()},
+        "selection": summary.get("selection", ""),
         "tables": [names for names in (main, [m for m in metrics if m not in main]) if names],
         "chosen": metric,
         "summary": [(name, line) for name, line in means if line],

@@ -20,6 +20,31 @@ HEIGHT = 26  # of a lane, in pixels
 
 
 @dataclass(frozen=True, slots=True)
+class Axis:
+    """The common axis of all lanes, from `low` to `high`, and its ticks: (percent, label)."""
+
+    low: float
+    high: float
+    ticks: Sequence[tuple[float, str]]
+
+    @classmethod
+    def of(cls, values: "pd.Series[float]") -> "Axis":
+        """An axis with room for all values; 0 to 1 where they are fractions."""
+        known = values.dropna()
+        low, high = (0.0, 1.0) if are_fractions(known) else (known.min(), known.max())
+        places = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
+        axis = cls(float(places[0]), float(places[-1]), ())
+        ticks = [(axis.percent(place) or 0.0, f"{place:g}") for place in np.round(places, 9)]
+        return cls(axis.low, axis.high, ticks)
+
+    def percent(self, value: float | None) -> float | None:
+        """The place in percent of the width, None where the value is undefined."""
+        if value is None or pd.isna(value):
+            return None
+        return round(100 * (float(value) - self.low) / (self.high - self.low), 2)
+
+
+@dataclass(frozen=True, slots=True)
 class Dot:
     """A case: place in percent of the width and in pixels, and what hovering says."""
 
@@ -30,12 +55,12 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A structure at a site; places in percent of the width, None where there is none."""
+    """What a lane is of, such as a structure; places in percent, None where there is none."""
 
-    structure: str
+    name: str
     colour: str
     dots: Sequence[Dot]
-    line: Mapping[str, Any]  # of the site table: mean, interval, n
+    line: Mapping[str, Any]  # of a table: mean, interval, n
     mean: float | None
     inside: float | None
     interval: tuple[float, float] | None
@@ -54,16 +79,7 @@ def lanes_of(
 ) -> Lanes:
     """Lanes of `metric`, from the rows and their `site_table`; the sites in domain come first."""
     drawn = rows[(rows["metric"] == metric) & rows["structure"].isin(structures)]
-    values = drawn["value"].dropna()
-    low, high = (0.0, 1.0) if are_fractions(values) else (values.min(), values.max())
-    ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, high)
-    low, high = float(ticks[0]), float(ticks[-1])
-
-    def percent(value: float | None) -> float | None:
-        if value is None or pd.isna(value):
-            return None
-        return round(100 * (float(value) - low) / (high - low), 2)
-
+    axis = Axis.of(drawn["value"])
     inside = drawn[drawn["set"] == IN_DOMAIN].groupby("structure")["value"].mean()
     colours = colours_of(structures)
     lines = {(x["set"], x["site"], x["structure"]): x for x in sites.to_dict("records")}
@@ -76,25 +92,48 @@ def lanes_of(
             line = lines.get((set_, site, structure))
             if line is None:
                 continue
-            ends = [percent(line.get(f"{metric}_{end}")) for end in ("low", "high")]
             groups[set_, site].append(
-                Lane(
-                    structure=structure,
+                lane_of(
+                    here[here["structure"] == structure],
+                    {str(name): value for name, value in line.items()},
+                    axis,
+                    name=structure,
                     colour=colours[structure],
-                    dots=_dots(here[here["structure"] == structure], metric, percent),
-                    line={str(name): value for name, value in line.items()},
-                    mean=percent(line[metric]),
-                    inside=None if set_ == IN_DOMAIN else percent(inside.get(structure)),
-                    interval=None if ends[0] is None or ends[1] is None else (ends[0], ends[1]),
+                    metric=metric,
+                    inside=None if set_ == IN_DOMAIN else inside.get(structure),
                 )
             )
-    return Lanes(groups, [(percent(tick) or 0.0, f"{tick:g}") for tick in np.round(ticks, 9)])
+    return Lanes(groups, axis.ticks)
 
 
-def _dots(rows: pd.DataFrame, metric: str, percent: Any) -> list[Dot]:  # noqa: ANN401
-    ordered = rows.dropna(subset=["value"]).sort_values("value")
+def lane_of(
+    values: pd.DataFrame,
+    line: Mapping[str, Any],
+    axis: Axis,
+    *,
+    name: str,
+    colour: str,
+    metric: str,
+    inside: float | None,
+) -> Lane:
+    """A lane of `values`, with the columns case and value, and of their `line` in a table."""
+    ends = [axis.percent(line.get(f"{metric}_{end}")) for end in ("low", "high")]
+    ordered = values.dropna(subset=["value"]).sort_values("value")
     heights = HEIGHT / 2 + (HEIGHT - 8) * jitter(len(ordered))
-    return [
-        Dot(percent(value), round(float(y), 1), f"{case}: {written(value, digits(metric))}")
+    dots = [
+        Dot(
+            axis.percent(value) or 0.0,
+            round(float(y), 1),
+            f"{case}: {written(value, digits(metric))}",
+        )
         for case, value, y in zip(ordered["case"], ordered["value"], heights, strict=True)
     ]
+    return Lane(
+        name=name,
+        colour=colour,
+        dots=dots,
+        line=line,
+        mean=axis.percent(line[metric]),
+        inside=axis.percent(inside),
+        interval=None if ends[0] is None or ends[1] is None else (ends[0], ends[1]),
+    )

@@ -65,3 +65,8 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The lines of a table, each by the names of its columns."""
+    return [{str(name): value for name, value in line.items()} for line in table.to_dict("records")]

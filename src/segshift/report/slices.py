@@ -74,7 +74,7 @@ def best_median_worst(
     rows: pd.DataFrame, folder: Path, *, set_: str, metric: str, higher_is_better: bool
 ) -> list[Shown]:
     """Up to three cases of a set, ranked by the mean of `metric` over structures."""
-    paths = _paths(folder, set_)
+    paths = slice_paths(folder, set_)
     of_set = rows[(rows["set"] == set_) & (rows["metric"] == metric)]
     of_set = of_set[of_set["case"].isin(list(paths))]
     ranked = of_set.groupby(["case", "site"])["value"].mean().dropna().reset_index()
@@ -98,7 +98,7 @@ def worst_cases(
         ["value", "set", "case"], ascending=[higher_is_better, True, True], kind="stable"
     )
     first = ordered.drop_duplicates(["set", "case"])  # of each case its worst structure
-    paths = {set_: _paths(folder, set_) for set_ in sets_of(acquired)}
+    paths = {set_: slice_paths(folder, set_) for set_ in sets_of(acquired)}
     shown = [
         Shown(line["structure"], line["set"], line["case"], line["site"], line["value"], path)
         for line in first.to_dict("records")
@@ -119,7 +119,8 @@ def read_slice(path: Path) -> Slice:
         )
 
 
-def _paths(folder: Path, set_: str) -> Mapping[str, Path]:
+def slice_paths(folder: Path, set_: str) -> Mapping[str, Path]:
+    """The stored slice of each case of a set, by the case's id."""
     paths = {}
     for path in sorted(slice_folder(folder, set_).glob("*.npz")):
         with np.load(path) as arrays:

@@ -5,7 +5,7 @@ for has no column: `dice` for failures, `volume_difference_relative` for empty p
 `lesion_false_positives` for false blobs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
@@ -20,8 +20,10 @@ SIGNS: Mapping[str, tuple[str, Callable[["pd.Series[float]"], "pd.Series[bool]"]
 }
 
 
-def failure_profile(rows: pd.DataFrame) -> pd.DataFrame:
-    """Shares by run, set and site, each with the number of values behind it.
+def failure_profile(
+    rows: pd.DataFrame, *, by: Sequence[str] = ("run", "set", "site")
+) -> pd.DataFrame:
+    """Shares by these columns of the rows, each with the number of values behind it.
 
     | column        | share of the values (a structure of a case) with                      |
     |---------------|-----------------------------------------------------------------------|
@@ -31,7 +33,7 @@ def failure_profile(rows: pd.DataFrame) -> pd.DataFrame:
 
     Beside each is `<column>_n`, the values in which its metric is defined.
     """
-    keys = ["run", "set", "site"]
+    keys = list(by)
     table = rows[keys].drop_duplicates().sort_values(keys).set_index(keys)
     for column, (metric, is_failure) in SIGNS.items():
         values = rows[rows["metric"] == metric].dropna(subset=["value"])

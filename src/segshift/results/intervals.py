@@ -10,7 +10,7 @@ quantiles are moved outwards by as much (Hesterberg, The American Statistician 6
 percentile"). One patient says nothing about the next one: no interval (NaN).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,6 +122,21 @@ def mean_of_columns(means: NDArray[np.float64]) -> NDArray[np.float64]:
     over_columns = np.full(len(means), np.nan)
     np.divide(sums, counts, out=over_columns, where=counts > 0)
     return over_columns
+
+
+def with_means(
+    means: NDArray[np.float64], groups: Iterable[NDArray[np.bool_]]
+) -> NDArray[np.float64]:
+    """Means (B, C) and behind them a column for the mean over those of each group (C,)."""
+    return np.column_stack([means, *(mean_of_columns(means[:, of]) for of in groups)])
+
+
+def patients_measured(
+    counts: NDArray[np.float64], groups: Iterable[NDArray[np.bool_]]
+) -> NDArray[np.int64]:
+    """Of `counts` (P, C) the patients with a value, by column, then with one in each group."""
+    has = counts > 0
+    return np.array([*has.sum(axis=0), *(has[:, of].any(axis=1).sum() for of in groups)])
 
 
 def _drawn(

@@ -15,12 +15,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from segshift.errors import InputError
-from segshift.results.intervals import Sums, bounds, mean_of_columns, sums_of
+from segshift.results.intervals import (
+    Sums,
+    bounds,
+    mean_of_columns,
+    patients_measured,
+    sums_of,
+    with_means,
+)
 from segshift.results.names import SIGNED
 
 IN_DOMAIN = "in_domain"
 MEAN = "mean"
-NUMBERS = ("mean", "low", "high", "n")
+NUMBERS = ("mean", "low", "high", "n", "patients")  # n: cases
 
 
 def site_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -31,8 +38,8 @@ def site_table(rows: pd.DataFrame) -> pd.DataFrame:
     which it is defined. On the line `mean` these are the mean of the structure means and the cases
     in which at least one structure is defined.
     """
-    _check_one_run(rows)
-    lines = _lines(rows, ["set", "site"])
+    check_one_run(rows)
+    lines = estimates(rows, ["set", "site"])
     wide = lines.pivot(index=["set", "site", "is_mean", "structure"], columns="metric")
     columns = {}
     for metric in sorted(rows["metric"].unique()):
@@ -66,12 +73,12 @@ def summarise(rows: pd.DataFrame, higher_is_better: Mapping[str, bool]) -> dict[
     gap resample either side. Sets under a shift (`in_domain+noise3`) count neither for the worst
     site nor for the gap.
     """
-    _check_one_run(rows)
+    check_one_run(rows)
     unknown = sorted(set(rows["metric"]) - set(higher_is_better))
     if unknown:
         raise InputError(f"is higher better? not said for: {', '.join(unknown)}")
     summary: dict[str, float] = {}
-    for line in _lines(rows, ["set"]).to_dict("records"):
+    for line in estimates(rows, ["set"]).to_dict("records"):
         metric = line["metric"]
         if line["is_mean"]:
             for part in ("low", "high", "n"):
@@ -79,14 +86,13 @@ def summarise(rows: pd.DataFrame, higher_is_better: Mapping[str, bool]) -> dict[
             summary[f"test/{line['set']}/{metric}"] = line["mean"]
         else:
             summary[f"test/{line['set']}/{line['structure']}/{metric}"] = line["mean"]
-    sites = site_table(rows)
-    acquired = ~sites["set"].map(is_shifted)
+    sites = site_table(rows[~rows["set"].map(is_shifted).astype(bool)])
     for metric, higher in higher_is_better.items():
         if metric not in sites:
             continue
         if SIGNED.fullmatch(metric):
             continue
-        of_sites = sites.loc[(sites["structure"] == MEAN) & acquired, metric]
+        of_sites = sites.loc[sites["structure"] == MEAN, metric]
         summary[f"test/worst_site/{metric}"] = of_sites.min() if higher else of_sites.max()
         sign = 1 if higher else -1
         lost, *sides = _gap(rows[(rows["metric"] == metric) & ~rows["set"].map(is_shifted)])
@@ -96,29 +102,27 @@ def summarise(rows: pd.DataFrame, higher_is_better: Mapping[str, bool]) -> dict[
     return {key: float(value) for key, value in sorted(summary.items()) if not math.isnan(value)}
 
 
-def _lines(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """`mean`, `low`, `high` and `n` by keys, metric and structure; `is_mean` is that over these."""
+def estimates(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Means by keys, metric and structure, with the columns `NUMBERS`; `is_mean` is over these."""
     parts = [pd.DataFrame(columns=[*keys, "metric", "structure", "is_mean", *NUMBERS])]
     for key, members in rows.groupby(keys):
         sums = sums_of(members, ["metric", "structure"])
-        means, resampled = sums.means, sums.resampled()
-        low, high = bounds(resampled, sums.measured)
-        lines = sums.columns.to_frame(index=False).assign(is_mean=False)
-        n = sums.counts.sum(axis=0)
-        parts.append(lines.assign(mean=means, low=low, high=high, n=n, **_named(keys, key)))
-        defined = members.dropna(subset=["value"])
-        cases = defined.groupby("metric")["case"].nunique()
-        patients = defined.groupby("metric")["patient"].nunique()
         metrics = sums.columns.get_level_values("metric")
-        for metric in metrics.unique():
-            of_metric = metrics == metric
-            (mean,) = mean_of_columns(means[None, of_metric])
-            low, high = bounds(
-                mean_of_columns(resampled[:, of_metric])[:, None], patients.get(metric, 0)
-            )
-            line = {"metric": metric, "structure": MEAN, "is_mean": True, **_named(keys, key)}
-            numbers = (mean, low[0], high[0], cases.get(metric, 0))
-            parts.append(pd.DataFrame([{**line, **dict(zip(NUMBERS, numbers, strict=True))}]))
+        groups = {str(metric): np.asarray(metrics == metric) for metric in metrics.unique()}
+        patients = patients_measured(sums.counts, groups.values())
+        low, high = bounds(with_means(sums.resampled(), groups.values()), patients)
+        cases = members.dropna(subset=["value"]).groupby("metric")["case"].nunique()
+        lines = {
+            "metric": [*metrics, *groups],
+            "structure": [*sums.columns.get_level_values("structure"), *(MEAN for _ in groups)],
+            "is_mean": np.arange(len(metrics) + len(groups)) >= len(metrics),
+            "mean": with_means(sums.means[None], groups.values())[0],
+            "low": low,
+            "high": high,
+            "n": [*sums.counts.sum(axis=0), *(cases.get(metric, 0) for metric in groups)],
+            "patients": patients,
+        }
+        parts.append(pd.DataFrame(lines).assign(**_named(keys, key)))
     return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
@@ -154,7 +158,8 @@ def _lost_outside(means: Mapping[str, pd.DataFrame]) -> NDArray[np.float64]:
     return mean_of_columns(np.stack(lost, axis=1))
 
 
-def _check_one_run(rows: pd.DataFrame) -> None:
+def check_one_run(rows: pd.DataFrame) -> None:
+    """Raises InputError for rows of several runs."""
     runs = sorted(rows["run"].unique())
     if len(runs) > 1:
         raise InputError(f"rows of one run wanted, got those of {', '.join(runs)}")

@@ -1,0 +1,79 @@
+"""The tables of a study in a terminal: trained here, tested there, and what is lost."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from segshift.report.console import empty_table
+from segshift.report.heat import Heat, Scale, heat_of
+from segshift.report.study_page import gap_lines
+from segshift.report.study_words import answers, overview, troubles
+from segshift.results import MEAN, line_names, main_metric, read_jobs, read_means
+
+FITTING_SITES = 6  # beside each other in a terminal; the page has all
+PRINTED_PAIRS = 20
+
+
+def print_study(folder: Path, *, metric: str | None = None, console: Console | None = None) -> None:
+    """Print the answer, the matrix and the gaps that `write_study_report` left in the folder.
+
+    Of more sites than fit beside each other only the gaps are printed, the largest ones.
+    """
+    console = console or Console()
+    jobs = read_jobs(folder / "jobs.csv")
+    matrix, gaps = (read_means(folder / f"{name}.csv") for name in ("matrix", "gaps"))
+    chosen = metric or main_metric(matrix)
+    matrix = matrix[matrix["metric"] == chosen]
+    means = matrix[matrix["structure"] == MEAN]
+    sites = tuple(sorted(means["site"].unique()))
+    scale = Scale.of(means["mean"], metric=chosen)
+    for variant, own in means.groupby("variant"):
+        heat = heat_of(own, names=line_names(jobs), sites=sites, scale=scale)
+        if len(heat.columns) <= FITTING_SITES:
+            title = ", ".join(filter(None, [f"mean {chosen}, 95 % interval", str(variant)]))
+            console.print(_matrix(heat, title=f"{title}; * trained at this site"))
+    pairs = gaps.sort_values("gap", ascending=False, kind="stable")
+    lines = gap_lines(pairs, metric=chosen, sites=sites)
+    if lines:
+        console.print(_gaps(lines[:PRINTED_PAIRS], metric=chosen, left=len(lines) - PRINTED_PAIRS))
+    said = [overview(gaps, metric=chosen), *answers(gaps, metric=chosen, sites=sites)]
+    for sentence in [*filter(None, said), *troubles(jobs)]:
+        console.print(Text(sentence))
+
+
+def _matrix(heat: Heat, *, title: str) -> Table:
+    table = empty_table(title, ["trained at"])
+    for column in heat.columns:
+        table.add_column(Text(column), justify="right", overflow="fold")
+    for line in heat.lines:
+        cells = [
+            f"{cell.text}{'*' if cell.own else ' '}\n{cell.interval}" if cell else "-"
+            for cell in line.cells
+        ]
+        table.add_row(Text(line.name), *map(Text, cells))
+    return table
+
+
+def _gaps(lines: Sequence[Mapping[str, Any]], *, metric: str, left: int) -> Table:
+    more = f"; {left} smaller ones are in gaps.csv" if left > 0 else ""
+    several = any(line["variant"] for line in lines)
+    names = ["trained at", "tested at", *(["variant"] if several else [])]
+    table = empty_table(f"worse in {metric} than at home, positive is worse{more}", names)
+    for name in ("gap", "harder", "shift", "Holm p", "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for line in lines:
+        _, _, gap, harder, shift = line["cells"]
+        numbers = (
+            f"{gap.text}\n{gap.interval}",
+            harder.text,
+            f"{shift.text}\n{shift.interval}",
+            line["holm"],
+            line["patients"],
+        )
+        who = [line["trained"], line["test"], *([line["variant"]] if several else [])]
+        table.add_row(*map(Text, (*who, *numbers)))
+    return table

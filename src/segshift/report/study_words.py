@@ -1,0 +1,162 @@
+"""What a study found, in plain sentences: numbers of the gap table in, strings out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from segshift.report.measures import digits, records
+from segshift.results import (
+    DONE,
+    MEAN,
+    Study,
+    StudyTables,
+    higher_is_better,
+    is_shifted,
+    place_name,
+    sites_of,
+)
+
+SPELLED_OUT = 6  # pairs; more sentences are read by nobody, the table has all
+NAMED_SITES = 3
+
+
+def train_label(train: str, sites: Sequence[str]) -> str:
+    """The training sites as a reader says them: dijon; alpha and beta; all but delta."""
+    own = sites_of(train, set(sites))
+    others = [site for site in sites if site not in own]
+    if len(own) >= NAMED_SITES and 0 < len(others) < len(own):
+        return f"all but {_listed(others)}"
+    return _listed(own)
+
+
+def fixed(value: float | None, metric: str) -> str:
+    """A difference of `metric`, - where it is undefined; the noise of rounding is 0."""
+    if value is None or pd.isna(value):
+        return "-"
+    return f"{round(value, digits(metric)) + 0.0:.{digits(metric)}f}"
+
+
+def overview(gaps: pd.DataFrame, *, metric: str) -> str:
+    """How many pairs lose, and how much they do in the mean; "" without a pair."""
+    pairs = _pairs(gaps, metric)
+    if len(pairs) < 2:
+        return ""
+    lost = int((pairs["gap_low"] > 0).sum())
+    mean = fixed(pairs["gap"].mean(), metric)
+    return (
+        f"Of {len(pairs)} pairs of training and test site {lost} lose {metric}, with the whole "
+        f"interval on that side; the mean gap is {mean}."
+    )
+
+
+def answers(gaps: pd.DataFrame, *, metric: str, sites: Sequence[str]) -> list[str]:
+    """A sentence for each pair, the largest gap first, at most `SPELLED_OUT`."""
+    pairs = _pairs(gaps, metric).sort_values(
+        ["gap", "train", "site"], ascending=[False, True, True]
+    )
+    several = pairs["variant"].nunique() > 1
+    return [
+        _sentence(line, metric=metric, sites=sites, several=several)
+        for line in records(pairs.head(SPELLED_OUT))
+    ]
+
+
+def troubles(jobs: pd.DataFrame) -> list[str]:
+    """Failed and waiting jobs by name: their numbers are in no table."""
+    said = []
+    for job in records(jobs.drop_duplicates("job")):
+        if job["status"] == "failed":
+            said.append(f"{job['job']} failed; its output is in jobs/{job['job']}.log")
+    waiting = jobs[~jobs["status"].isin([DONE, "failed"])].drop_duplicates("job")["job"]
+    if len(waiting):
+        names = ", ".join(waiting.head(5)) + (", ..." if len(waiting) > 5 else "")
+        several = f"{len(waiting)} jobs have" if len(waiting) > 1 else "1 job has"
+        said.append(f"{several} not finished: {names}")
+    if said:
+        said.append("their numbers are in no table; the same command again does what is missing")
+    return said
+
+
+def missing(
+    study: Study, tables: StudyTables, *, metric: str, attributed: bool, pictures: bool
+) -> list[str]:
+    """What the study cannot tell, and why."""
+    said = []
+    if study.rows.empty:
+        return ["tables and figures: no job has finished"]
+    sites = set(study.rows["site"])
+    if len(sites) == 1:
+        said.append(f"gaps: all cases are of one site, {min(sites)}")
+    pairs = _pairs(tables.gaps, metric)
+    if pairs.empty and len(sites) > 1:
+        said.append(f"gaps: no network has {metric} both in domain and at another site")
+    blind = sorted(pairs.loc[pairs["shift"].isna(), "site"].unique())
+    if blind:
+        said.append(
+            f"how much harder {_listed(blind)} {'is' if len(blind) == 1 else 'are'}: no network "
+            "trained there alone was tested in domain on all structures (split=single_source)"
+        )
+    partly = pairs[pairs["unpaired"] > 0].drop_duplicates("site")
+    for line in records(partly[partly["paired"] > 0]):
+        said.append(
+            f"the shift at {line['site']} is of {line['paired']} of its {line['patients']} "
+            "patients, those of the folds that were run; all folds would cover the others"
+        )
+    seeds = study.rows.groupby(["part", "variant", "train"])["seed"].nunique()
+    if seeds.max() == 1:
+        said.append(
+            "how much another training would differ: one seed; intervals are about patients only"
+        )
+    if not study.rows["set"].map(is_shifted).any():
+        said.append("curves of growing shifts: no set was tested under one (shift=mild)")
+    if not attributed:
+        said.append("which shift it is: no job has an attribution.csv")
+    if not pictures:
+        said.append("worst cases: no slices in jobs/*/figures/slices")
+    return said
+
+
+def _pairs(gaps: pd.DataFrame, metric: str) -> pd.DataFrame:
+    return gaps[(gaps["metric"] == metric) & (gaps["structure"] == MEAN)].dropna(subset=["gap"])
+
+
+def _sentence(line: Mapping[str, Any], *, metric: str, sites: Sequence[str], several: bool) -> str:
+    network = f"{line['variant']}: a network" if several else "A network"
+    who = f"{network} trained at {train_label(line['train'], sites)}"
+    where = place_name(line["set"], line["site"])
+    gap = f"{fixed(line['gap'], metric)} {metric}{_interval(line, 'gap', metric)}"
+    if pd.isna(line["gap_low"]):
+        verdict = f"has a gap of {gap} at {where} (too few patients for an interval)"
+    elif line["gap_low"] > 0:
+        verb = "loses" if higher_is_better(metric) else "is worse by"
+        verdict = f"{verb} {gap} at {where}"
+    elif line["gap_high"] < 0:
+        verdict = f"does better at {where} than at home, a gap of {gap}"
+    else:
+        verdict = f"is not shown to lose at {where}: its gap is {gap}"
+    return f"{who} {verdict}{_split(line, where, metric)}"
+
+
+def _split(line: Mapping[str, Any], where: str, metric: str) -> str:
+    if pd.isna(line["shift"]):
+        return f"; whether {where} is harder is unknown, its own network was not measured."
+    size, cost = (fixed(abs(line[part]), metric) for part in ("harder", "shift"))
+    bounds = _interval(line, "shift", metric)
+    if float(size) == 0 and line["shift"] >= 0:
+        return f", all of it because of the shift{bounds}."
+    if line["harder"] >= 0 and line["shift"] >= 0:
+        parts = f"{size} because {where} is harder and {cost} because of the shift"
+        return f", of which {parts}{bounds}."
+    relation = "harder" if line["harder"] >= 0 else "easier"
+    effect = f"the shift costs {cost}" if line["shift"] >= 0 else f"the shift gains {cost}"
+    return f"; {where} is {relation} by {size}, and {effect}{bounds}."
+
+
+def _interval(line: Mapping[str, Any], name: str, metric: str) -> str:
+    low, high = line[f"{name}_low"], line[f"{name}_high"]
+    return "" if pd.isna(low) else f" [{fixed(low, metric)}, {fixed(high, metric)}]"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([*([", ".join(names[:-1])] if len(names) > 1 else []), names[-1]])

@@ -1,0 +1,185 @@
+"""What is lost at another site, and how much of it because that site is harder anyway.
+
+Of a network trained at T and tested at S, all differences signed so that positive is worse:
+
+    gap     its in-domain mean at T against its mean at S
+    shift   the mean of S's own network at S, the oracle, against that of the network from T
+    harder  what remains: gap - shift; the in-domain mean at T against the oracle at S
+
+The shift is paired: it is of the patients that both networks have measured. Where the oracle has
+measured only some (one fold of several), `unpaired` counts the others, and harder compares T with
+what the oracle would reach at all patients of S if it gained there as it does on the common ones.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from segshift.results.comparison import higher_is_better
+from segshift.results.intervals import Sums, bounds, patients_measured, sums_of, with_means
+from segshift.results.names import SIGNED
+from segshift.results.significance import holm, sign_flip_ps
+from segshift.results.study import (
+    LINE,
+    MEASURED,
+    WHERE,
+    acquired,
+    case_means,
+    jobs_behind,
+    sites_of,
+)
+from segshift.results.tables import IN_DOMAIN, MEAN
+
+Array = NDArray[np.float64]
+Line = tuple[str, ...]
+MEANS = ("in_domain", "out", "gap", "harder", "shift")
+GAPS = [
+    *LINE, *WHERE, *MEASURED,
+    *(f"{mean}{end}" for mean in MEANS for end in ("", "_low", "_high")),
+    "oracle", "p", "p_holm", "patients", "paired", "unpaired", "seeds", "jobs",
+]  # fmt: skip
+SIDES = ("out", "paired", "oracle")
+ORACLES = "single_source"  # the part whose networks are taken as oracles, if there are several
+
+
+def gap_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """One line per line of the study, set and site outside, metric and structure, and their `mean`.
+
+    `rows` are those of a `Study`. Means and intervals are of the structures that both sides have;
+    the mean over structures is split only where the oracle has all of them. `p` tests the shift by
+    sign flips of the `paired` patients; `p_holm` is corrected for all pairs of the table with that
+    metric and structure. Signed metrics, of which neither end is the good one, have no gap.
+    """
+    plain = acquired(rows)
+    plain = plain[~plain["metric"].str.fullmatch(SIGNED).astype(bool)]
+    means = case_means(plain)
+    inside = {_line(key): of for key, of in means[means["set"] == IN_DOMAIN].groupby(LINE)}
+    jobs = jobs_behind(plain, LINE).set_index(LINE)["jobs"]
+    seeds = plain.groupby(LINE)["seed"].nunique()
+    parts = [pd.DataFrame(columns=[*GAPS, "is_mean"])]
+    for key, outside in means[means["set"] != IN_DOMAIN].groupby([*LINE, *WHERE]):
+        *names, set_, site = _line(key)
+        line = tuple(names)
+        if line not in inside:
+            continue
+        oracle = _oracle(line, site, list(inside)) if set_ == f"site-{site}" else None
+        behind = ";".join(dict.fromkeys(jobs[each] for each in (line, oracle) if each))
+        where = dict(zip([*LINE, *WHERE], (*line, set_, site), strict=True))
+        pair = _pair(inside[line], outside, inside[oracle] if oracle else None)
+        parts.append(pair.assign(**where, seeds=seeds[line], jobs=behind))
+    table = pd.concat(parts[1:] or parts, ignore_index=True)
+    table["p_holm"] = np.nan
+    for _, family in table[table["p"].notna()].groupby(MEASURED):
+        table.loc[family.index, "p_holm"] = holm(family["p"].to_numpy(np.float64))
+    order = [*LINE, *WHERE, "metric", "is_mean", "structure"]
+    return table.sort_values(order)[GAPS].reset_index(drop=True)
+
+
+def leave_site_out_table(
+    gaps: pd.DataFrame, failures: pd.DataFrame, *, sites: set[str]
+) -> pd.DataFrame:
+    """The lines of the gap table of networks that were trained at several `sites`, with failures.
+
+    Beside each share of the failure table at the held-out site is the number of values behind it.
+    """
+    several = gaps["train"].map(lambda train: len(sites_of(train, sites)) > 1).astype(bool)
+    return gaps[several].merge(failures.drop(columns="jobs"), on=[*LINE, *WHERE], how="left")
+
+
+def _line(key: object) -> Line:
+    assert isinstance(key, tuple)
+    return tuple(map(str, key))
+
+
+def _oracle(line: Line, site: str, lines: list[Line]) -> Line | None:
+    """The line of the same variant that was trained at `site` alone; of several the own part's."""
+    part, variant, _ = line
+    own = [each for each in lines if each[1:] == (variant, site)]
+    return min(own, key=lambda each: (each[0] != part, each[0] != ORACLES, each), default=None)
+
+
+def _pair(inside: pd.DataFrame, outside: pd.DataFrame, oracle: pd.DataFrame | None) -> pd.DataFrame:
+    """The lines of one network at one site outside, also those of the means over structures."""
+    home, away = sums_of(inside, MEASURED), sums_of(_sides(outside, oracle), ["side", *MEASURED])
+    outside_too = set(_known(away))
+    names = [name for name in _known(home) if ("out", *name) in outside_too]
+    home, away = _chosen(home, names), _chosen(away, [(s, *name) for s in SIDES for name in names])
+    metrics = np.array([metric for metric, _ in names])
+    groups = [metrics == metric for metric in dict.fromkeys(metrics)]  # columns of each metric
+
+    at_home = with_means(_drawn(home), groups)
+    out, paired, own = (with_means(x, groups) for x in np.split(_drawn(away), len(SIDES), axis=1))
+    for place, of in enumerate(groups, len(names)):
+        if np.isnan(own[0, : len(names)][of]).any():  # another mean than that of the gap
+            paired[:, place] = own[:, place] = np.nan
+    whole = [*names, *((metrics[of][0], MEAN) for of in groups)]
+    sign = np.array([1.0 if higher_is_better(metric) else -1.0 for metric, _ in whole])
+    gap, shift = sign * (at_home - out), sign * (own - paired)
+    n_home = patients_measured(home.counts, groups)
+    counts = np.split(away.counts, len(SIDES), axis=1)
+    n_out, n_paired, _ = (patients_measured(each, groups) for each in counts)
+    sides = {
+        "in_domain": (at_home, n_home),
+        "out": (out, n_out),
+        "gap": (gap, np.minimum(n_home, n_out)),
+        "harder": (gap - shift, np.minimum(n_home, n_paired)),
+        "shift": (shift, n_paired),
+    }
+    table = pd.DataFrame(whole, columns=MEASURED).assign(
+        is_mean=np.arange(len(whole)) >= len(names),
+        oracle=own[0],
+        p=np.where(np.isnan(shift[0]), np.nan, _p(away, groups)),
+        patients=n_out,
+        paired=n_paired,
+        unpaired=n_out - n_paired,
+    )
+    for name, (values, patients) in sides.items():
+        low, high = bounds(values[1:], patients)
+        table = table.assign(**{name: values[0], f"{name}_low": low, f"{name}_high": high})
+    return table
+
+
+def _sides(outside: pd.DataFrame, oracle: pd.DataFrame | None) -> pd.DataFrame:
+    """What is measured outside, and of the values that the oracle has too both sides."""
+    sides = [outside.assign(side="out")]
+    if oracle is not None:
+        both = outside.merge(
+            oracle, on=["case", "patient", *MEASURED], suffixes=("_paired", "_oracle")
+        )
+        both = both.dropna(subset=["value_paired", "value_oracle"])
+        sides += [both.assign(side=x, value=both[f"value_{x}"]) for x in ("paired", "oracle")]
+    return pd.concat(sides)[["side", "patient", *MEASURED, "value"]]
+
+
+def _known(sums: Sums) -> list[Any]:
+    """The columns with a value."""
+    return [name for name, n in zip(sums.columns, sums.counts.sum(axis=0), strict=True) if n]
+
+
+def _chosen(sums: Sums, columns: list[Any]) -> Sums:
+    """These columns, without a value where there is none of the name."""
+    index = pd.Index(columns)
+    place = sums.columns.get_indexer(index)
+    sums_, counts = (np.where(place < 0, 0.0, x[:, place]) for x in (sums.sums, sums.counts))
+    return Sums(sums.patients, index, sums_, counts)
+
+
+def _drawn(sums: Sums) -> Array:
+    """Means (1 + resamples, C): as measured, then resampled."""
+    return np.vstack([sums.means, sums.resampled()])
+
+
+def _p(away: Sums, groups: list[NDArray[np.bool_]]) -> Array:
+    """Of the shifts, by column, then of the mean over the structures of each metric."""
+    _, paired, oracle = np.split(away.sums, len(SIDES), axis=1)
+    counts = np.split(away.counts, len(SIDES), axis=1)[1]
+    # What each patient adds to the difference of the means.
+    adds = (oracle - paired) / np.maximum(counts.sum(axis=0), 1)
+    adds = np.column_stack([adds, *(adds[:, of].mean(axis=1) for of in groups)])
+    both = counts.sum(axis=1) > 0
+    if not both.any():
+        return np.full(adds.shape[1], np.nan)
+    who = [name for name, has in zip(away.patients, both, strict=True) if has]
+    return sign_flip_ps(adds[both], identity=who)
