@@ -1,14 +1,18 @@
-# make demo: the main job on the embedded default.   make test: all tests.   make lint: style, types, rules.
+# make demo: the main job on the embedded default.   make study-demo: a study of the simulated hospitals.
+# make test: all tests.   make lint: style, types, rules.
 # Each sets up what it needs: a virtual environment in .venv, installed from pyproject.toml.
 
 VENV ?= .venv
 PYTHON ?= python3
 INSTALLED = $(VENV)/.installed
 
-.PHONY: demo test lint
+.PHONY: demo study-demo test lint
 
 demo: $(INSTALLED)
 	$(VENV)/bin/python train.py
+
+study-demo: $(INSTALLED)
+	$(VENV)/bin/python study.py study=demo workers=2
 
 # One thread a process: two processes of two threads each would fight for two cores.
 test: $(INSTALLED)

@@ -48,6 +48,13 @@ def test_the_store_is_read_warm_and_cold_and_its_memory_is_measured():
     assert all(0 < before <= after for _, before, after in memory)
 
 
+def test_shifts_are_timed_against_preprocessing():
+    rows = table(printed("shifts.py", "--edge=12", "--repeats=1"))[2:]
+    assert len(rows) == 1 + 19
+    assert all(float(row[1]) >= 0 for row in rows)
+    assert {"`motion`", "`stain`", "`flip`"} <= {row[0] for row in rows}
+
+
 def test_a_manifest_is_read_and_checked():
     text = printed("manifest.py", "50")
     assert "cases    50" in text

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REQUIRED, ROOT, TINY_MODELS, TINY_TRAINING, composed
+from conftest import REQUIRED, ROOT, TINY_MODELS, TINY_TRAINING, composed, split_options
 from omegaconf import OmegaConf
 
 from segshift import build
@@ -28,10 +28,10 @@ PAIRS = [*itertools.product(UNETS, LOSSES), *((m, "dice_ce") for m in MODELS if 
 COMBINATIONS = [(*pair, SPLITS[i % len(SPLITS)]) for i, pair in enumerate(PAIRS)]
 
 
-def chosen(model: str, loss: str, split: str) -> tuple[str, ...]:
-    """Overrides for a tiny training of these three."""
+def chosen(model: str, loss: str) -> tuple[str, ...]:
+    """Overrides for a tiny training of these two."""
     return (
-        f"model={model}", f"loss={loss}", f"split={split}",
+        f"model={model}", f"loss={loss}",
         *TINY_TRAINING, *TINY_MODELS.get(model, ()), *REQUIRED.get(loss, ()),
     )  # fmt: skip
 
@@ -40,7 +40,10 @@ def test_the_promised_choices_are_there():
     views = [f"{net}{d}" for net in ("unet", "resunet", "attention_unet", "basic_unet")
              for d in ("2d", "25d", "3d")]  # fmt: skip
     assert {*views, "segresnet", "swin_unetr", "mednext"} <= set(MODELS)
-    assert {"random", "kfold", "leave_site_out"} <= set(SPLITS)
+    assert {
+        "random", "kfold", "leave_site_out", "single_source", "by_column", "prevalence", "concept",
+        "from_file",
+    } <= set(SPLITS)  # fmt: skip
     assert {
         "bce", "weighted_bce", "cross_entropy", "topk", "dice", "generalised_dice", "dice_ce",
         "dice_focal", "tversky", "focal_tversky", "unified_focal", "focal", "sigmoid_focal",
@@ -51,7 +54,10 @@ def test_the_promised_choices_are_there():
 
 @pytest.mark.parametrize(("group", "choice"), OPTIONS)
 def test_every_choice_composes_and_resolves(group, choice):
-    config = composed(f"{group}={choice}", "+data.manifest=m.csv")
+    if group in ("study", "launcher"):
+        config = composed(f"{group}={choice}", job="study")
+    else:
+        config = composed(f"{group}={choice}", "+data.manifest=m.csv")
     OmegaConf.to_container(config, resolve=True)
 
 
@@ -78,8 +84,8 @@ def test_every_experiment_composes_and_is_a_record(path: Path, monkeypatch):
 def test_every_combination_builds(model, loss, split, boxes):
     """Split, plan, network, task and one gradient, without a Trainer."""
     config = composed(
-        *chosen(model, loss, split), "data=manifest", f"data.manifest={boxes}",
-        *(["split.held_out=north"] if split == "leave_site_out" else []),
+        *chosen(model, loss), "data=manifest", f"data.manifest={boxes}",
+        *split_options(split, "boxes", boxes.parent),
     )  # fmt: skip
     parts = build.experiment(config)
     module = build.module_of(parts.config, parts.plan, precision="32-true")

@@ -82,7 +82,7 @@ def test_links_lead_somewhere(page: Path):
 
 @pytest.mark.parametrize(
     ("group", "page"),
-    [("loss", "docs/losses.md"), ("model", "docs/networks.md"), ("split", "README.md")],
+    [("loss", "docs/losses.md"), ("model", "docs/networks.md"), ("split", "docs/splits.md")],
 )
 def test_every_choice_is_on_its_page(group, page):
     text = (ROOT / page).read_text()

@@ -22,7 +22,6 @@ from segshift.export.bundle import write_bundle
 from segshift.export.description import description
 from segshift.inference import predict_case
 from segshift.plan import Normalisation, plan_from_dict
-from segshift.shifts import Identity
 
 SAME = 1e-4  # of a case's voxels may be at a tie that other kernels decide in another way
 REGIONS = (
@@ -168,7 +167,7 @@ def test_a_monai_bundle_writes_the_runs_labels(choices, plan, phantom, tmp_path)
     run = build.load(checkpoint := saved_run(tmp_path, phantom, *choices, **plan))
     export(checkpoint, tmp_path / "bundle", to="monai_bundle")
     case = oblique_case(tmp_path)
-    (stored,) = store_cases([case], run.plan, Identity(), folder=tmp_path / "store", quiet=True)
+    (stored,) = store_cases([case], run.plan, folder=tmp_path / "store", quiet=True)
     expected = labels(
         run.module.network, run, torch.from_numpy(np.array(stored.image())),
         shape=stored.reference().shape, box=stored.box(), exclusive="regions" not in str(choices),

@@ -30,7 +30,6 @@ from segshift.prediction import predict, procedure
 from segshift.prediction.case import pairwise_dice
 from segshift.prediction.inputs import cases_of, share_of
 from segshift.prediction.members import aligned
-from segshift.shifts import Identity
 
 NAMES = ("box", "core")
 
@@ -99,7 +98,7 @@ def test_what_is_predicted_is_prepared_as_what_is_trained_on(boxes, tmp_path):
         f"store={tmp_path}", "plan.spacing_mm=[0.7,1.2,1.2]", "plan.interpolation=spline",
     )  # fmt: skip
     plan = build.experiment(config).plan
-    (entry,) = store_cases(cohort.cases[:1], plan, Identity(), folder=tmp_path, quiet=True)
+    (entry,) = store_cases(cohort.cases[:1], plan, folder=tmp_path, quiet=True)
     volume = load_case(cohort.cases[0])
     image, box = preprocessed_image(volume.image, plan, spacing_mm=volume.spacing_mm)
     np.testing.assert_array_equal(image, entry.image())

@@ -16,11 +16,12 @@ from torch.nn import functional
 from segshift.metrics.reliability import Reliability, ReliabilityBin
 from segshift.module import gathered
 from segshift.plan import box_shape, box_slices
-from segshift.results import Row, append_rows, write_rows
+from segshift.results import Row, append_rows, is_shifted, write_rows
 from segshift.results.names import file_name
 from segshift.tasks import Task
 
 Place = tuple[str, str, str]  # set, site, structure
+SHIFTED_SLICES = 1  # of each set under a shift, of which there may be fifty
 SHOWN = 2  # metrics in an epoch's line, the one that chooses first; metrics.csv has all
 
 
@@ -58,6 +59,8 @@ class WriteCases(Callback):
             for name, tally in outputs["tallies"].items()
         }
         self.reliability = merged([self.reliability, of_case])
+        if is_shifted(set_) and batch_idx >= SHIFTED_SLICES:
+            return
         folder = self.folder / "figures" / "slices" / file_name(set_)
         path = folder / f"{file_name(batch['case'])}.npz"
         write_slice(path, batch, outputs["prediction"], task=self.task)

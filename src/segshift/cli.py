@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from segshift.cli_attribute import add_attribute_command
 from segshift.cli_cohort import add_cohort_commands
 from segshift.cli_compare import add_compare_command
 from segshift.errors import InputError, TrainingDivergedError
@@ -32,12 +33,20 @@ def predict() -> None:
     _hydra("predict")
 
 
+def study() -> None:
+    """`python study.py ...` and `segshift study ...`."""
+    _study(sys.argv[1:])
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """`segshift train|evaluate|predict|compare|export|network|cohort ...`."""
+    """`segshift train|evaluate|predict|study|compare|attribute|export|network|cohort ...`."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments and arguments[0] in ("train", "evaluate", "predict"):
         sys.argv = [f"segshift {arguments[0]}", *arguments[1:]]
         _hydra(arguments[0])
+        return
+    if arguments and arguments[0] == "study":
+        _study(arguments[1:])
         return
     parsed = _parser().parse_args(arguments)
     try:
@@ -83,6 +92,16 @@ def _hydra(job: str) -> None:
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)(task)()
 
 
+def _study(words: Sequence[str]) -> None:
+    from segshift.study import procedure
+
+    if "--help" in words or "-h" in words:
+        print(procedure.help_text())
+        return
+    with _telling(verbose="HYDRA_FULL_ERROR" in os.environ):
+        procedure.study(words)
+
+
 @contextmanager
 def _telling(*, verbose: bool) -> Iterator[None]:
     """End with a message for what a user can mend, with a traceback for what only we can."""
@@ -94,7 +113,7 @@ def _telling(*, verbose: bool) -> Iterator[None]:
         message = _message(error)
         if verbose or message is None:
             raise
-        sys.exit(f"error: {message}")
+        sys.exit("\n".join([f"error: {message}", *getattr(error, "__notes__", ())]))
 
 
 def _message(error: BaseException) -> str | None:
@@ -127,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("train", help="the same as python train.py; see segshift train --help")
     commands.add_parser("evaluate", help="the same as python evaluate.py")
     commands.add_parser("predict", help="the same as python predict.py")
+    commands.add_parser("study", help="the same as python study.py; see segshift study --help")
     network = commands.add_parser(
         "network", help="a network in numbers: stages, receptive field, FLOPs, memory"
     )
@@ -142,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     exporter.set_defaults(run=_export)
     add_compare_command(commands.add_parser("compare", help="which run is better, or is it chance"))
+    add_attribute_command(commands.add_parser("attribute", help="which shift is it, at each site"))
     add_cohort_commands(commands.add_parser("cohort", help="make, look at and check a manifest"))
     return parser
 
@@ -150,13 +171,14 @@ def _network(arguments: argparse.Namespace) -> None:
     from hydra import compose, initialize_config_dir
 
     from segshift import build, environment
+    from segshift.announcement import announcement
 
     folder = str(build.conf_folder())
     with _telling(verbose="HYDRA_FULL_ERROR" in os.environ):
         with initialize_config_dir(folder, version_base="1.3"):
             config = compose("train", overrides=arguments.overrides)
         parts = build.experiment(config)
-        print(build.announcement(parts))
+        print(announcement(parts))
 
         from segshift.report import network_numbers, print_network
 

@@ -140,7 +140,7 @@ def _show(arguments: argparse.Namespace) -> None:
 def _rules(text: str | None) -> dict[str, Any] | None:
     """What `data.structures=TEXT` would mean."""
     from omegaconf import OmegaConf
-    from yaml import YAMLError  # type: ignore[import-untyped]
+    from yaml import YAMLError
 
     try:
         rules = OmegaConf.to_container(OmegaConf.create(text)) if text else None

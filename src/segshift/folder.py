@@ -11,13 +11,16 @@ from segshift.errors import InputError
 from segshift.module import TALLIED
 from segshift.plan import Plan
 from segshift.report import print_failures, print_group_tables, print_site_table, write_report
+from segshift.report.shifts import print_shifts
 from segshift.results import (
+    acquired,
     read_cases,
     read_rows,
     summarise,
     summarise_groups,
     write_cases,
 )
+from segshift.results.curves import shift_curves, summarise_shifts, write_curves
 from segshift.splits import EvaluationSet
 from segshift.tasks import Task
 
@@ -56,12 +59,18 @@ def conclude(folder: Path, task: Task, measured: Mapping[str, Any]) -> None:
     metric = next(iter(directions))
     higher = directions[metric]
     rows, cases = read_rows(folder / "rows.csv"), read_cases(folder / "cases.csv")
-    means = {**summarise(rows, {**TALLIED, **directions}), **summarise_groups(rows, cases)}
+    plain, curves = acquired(rows), shift_curves(rows)
+    every = {**TALLIED, **directions}
+    means = {**summarise(plain, every), **summarise_groups(plain, cases)}
+    means |= summarise_shifts(curves, every)
     write_json(folder / "summary.json", {**measured, **means})
+    if len(curves):
+        write_curves(folder / "shifts.csv", curves)
     write_report(folder, structures=structures, metric=metric, higher_is_better=higher)
-    print_site_table(rows, metric=metric, higher_is_better=higher)
-    print_group_tables(rows, cases, metric=metric)
-    print_failures(rows)
+    print_site_table(plain, metric=metric, higher_is_better=higher)
+    print_shifts(curves, metric=metric, higher_is_better=higher)
+    print_group_tables(plain, cases, metric=metric)
+    print_failures(plain)
     for name in ("rows.csv", "report.html", "figures"):
         print(f"{name:<12} {folder / name}")
 

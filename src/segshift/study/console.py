@@ -1,0 +1,108 @@
+"""What a study says in a terminal: its jobs, what they will cost, and how each of them ended."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from segshift.progress import is_watched
+from segshift.results import is_shifted
+from segshift.study.cost import Cost
+from segshift.study.folder import State
+from segshift.study.jobs import Job
+
+SHOWN_SETS = 6
+
+
+def print_jobs(
+    jobs: Sequence[Job], states: Mapping[str, State], *, console: Console | None = None
+) -> None:
+    """One line per job: what it is, where it stands, and its steps."""
+    table = Table(box=SIMPLE_HEAD)
+    columns = {
+        "part": [job.part for job in jobs],
+        "trained at": [job.train for job in jobs],
+        "variant": [job.variant for job in jobs],
+        "seed": [job.seed for job in jobs],
+        "fold": [job.fold for job in jobs],
+        "status": [_told(states[job.name]) for job in jobs],
+        "steps": [str(job.steps) for job in jobs],
+    }
+    shown = {name: texts for name, texts in columns.items() if any(texts)}
+    for name in shown:
+        table.add_column(name, justify="right" if name == "steps" else "left", overflow="fold")
+    for line in zip(*shown.values(), strict=True):
+        table.add_row(*map(Text, line))
+    (console or Console()).print(table)
+
+
+def cost_line(cost: Cost, *, done: int) -> str:
+    """The number of jobs, the steps and the time, in one line."""
+    from segshift.report.measures import duration  # with it matplotlib, here as below
+
+    before = f", {done} done" if done else ""
+    return (
+        f"to do:     {cost.jobs} jobs{before}; {cost.steps} steps; about {duration(cost.seconds)} "
+        f"({cost.source})"
+    )
+
+
+def ended_line(folder: Path, *, seconds: float) -> str:
+    """A finished job: the metric that it was chosen by, on every set that was not shifted."""
+    summary = json.loads((folder / "summary.json").read_text())
+    metric = next((key.split("/")[1] for key in summary if key.startswith("val/")), "dice")
+    means = {}
+    for key, value in summary.items():
+        test, _, rest = key.partition("/")
+        set_, _, name = rest.partition("/")
+        acquired = set_ == "in_domain" or (set_.startswith("site-") and not is_shifted(set_))
+        if test == "test" and name == metric and acquired:
+            means[set_] = value
+    told = ", ".join(f"{name} {value:.3f}" for name, value in list(means.items())[:SHOWN_SETS])
+    more = f", {len(means) - SHOWN_SETS} more" if len(means) > SHOWN_SETS else ""
+    return f"{metric} {told}{more}; {seconds:.0f} s"
+
+
+class Told:
+    """Lines above a bar over the jobs that has the time that is left; lines alone in a log file."""
+
+    def __init__(self, progress: Progress | None, *, total: int) -> None:
+        self.progress = progress
+        self.task = progress.add_task("jobs", total=total, left="") if progress else None
+
+    def line(self, text: str) -> None:
+        """Say something that stays."""
+        if self.progress:
+            self.progress.console.print(escape(text), highlight=False, soft_wrap=True)
+        else:
+            print(text, flush=True)
+
+    def moved(self, done: int, left_s: float | None) -> None:
+        """Move the bar."""
+        if self.progress and self.task is not None:
+            from segshift.report.measures import duration
+
+            left = "" if left_s is None else f"about {duration(left_s)} left"
+            self.progress.update(self.task, completed=done, left=left)
+
+
+@contextmanager
+def telling(*, total: int) -> Iterator[Told]:
+    """A `Told`, with its bar if a person may be looking."""
+    if not is_watched():
+        yield Told(None, total=total)
+        return
+    left = TextColumn("{task.fields[left]}")
+    with Progress("jobs", BarColumn(), MofNCompleteColumn(), left, transient=True) as progress:
+        yield Told(progress, total=total)
+
+
+def _told(state: State) -> str:
+    return state.status if state.seconds is None else f"{state.status}, {state.seconds:.0f} s"

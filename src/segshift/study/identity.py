@@ -1,0 +1,82 @@
+"""What a job is, as a hash: its options, its cases to the byte, and the version that runs it.
+
+Two jobs of one identity would end with the same rows, so only one of them is ever run; and the
+result of a job whose data or options have changed since is never taken for the new one's.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import segshift
+from segshift.cohort import Case, Cohort
+from segshift.cohort.images import image_files
+from segshift.data.content import content_hash
+from segshift.progress import threads, tracked
+from segshift.splits import Split
+
+# Options that change no row, and why.
+IRRELEVANT = {
+    "name": "where a run of train.py is written",
+    "store": "a preprocessed case is the same in every store",
+    "logger": "who is told",
+    "data": "the cases themselves count, wherever their manifest lies",
+    "trainer.workers": "a patch is the same in every process that reads it",
+}
+
+HashOf = Callable[[Path], str]
+
+
+def hashes(store: Path) -> HashOf:
+    """A function that hashes a file's bytes, each file once; `store` remembers them for later."""
+    return functools.cache(functools.partial(content_hash, store=store))
+
+
+def read_all(cases: Iterable[Case], hash_of: HashOf) -> None:
+    """Hash the files of all cases, some at a time, behind a bar."""
+    files = sorted({file for case in cases for file in _files(case)})
+    with ThreadPoolExecutor(threads()) as pool:
+        for _ in tracked(pool.map(hash_of, files), "looking at files", total=len(files)):
+            pass
+
+
+def identity(config: Mapping[str, Any], cohort: Cohort, split: Split, hash_of: HashOf) -> str:
+    """SHA-256, in hex, of a resolved config, of who is on which side, and of what was measured."""
+    sides = {"train": split.train, "val": split.val, **split.tests}
+    content = {
+        "segshift": segshift.__version__,
+        "config": _relevant(config),
+        "channels": cohort.channels,
+        "structures": cohort.structures,
+        "sides": {
+            name: [_described(case, hash_of) for case in cases] for name, cases in sides.items()
+        },
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _described(case: Case, hash_of: HashOf) -> list[Any]:
+    rules = [case.label_values, case.ignore_values, case.background_values, case.consensus]
+    drawn = [file is not None for file in case.label_files]
+    who = [case.id, case.patient, case.site, sorted(case.tags.items())]
+    return [*who, rules, drawn, [hash_of(file) for file in _files(case)]]
+
+
+def _files(case: Case) -> list[Path]:
+    """Every file that the case is read from; a DICOM series has many."""
+    maps = (case.maps,) if case.maps else ()
+    paths = (*case.images, *case.label_paths, *maps)
+    return [file for path in paths for file in image_files(path)]
+
+
+def _relevant(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    kept = {}
+    for key, value in node.items():
+        path = f"{prefix}{key}"
+        if path not in IRRELEVANT:
+            kept[key] = _relevant(value, f"{path}.") if isinstance(value, Mapping) else value
+    return kept

@@ -1,0 +1,78 @@
+"""One job of a study in a process of its own: `python -m segshift.study.job STUDY/jobs/JOB.json`.
+
+It does nothing if the job is complete. Only one process at a time works on a job: what an earlier,
+killed study has left running is waited for, and its result is used.
+"""
+
+import fcntl
+import json
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from segshift.errors import InputError, TrainingDivergedError
+from segshift.study.folder import DONE, MARKER, finished, run_folder, write_whole
+
+
+def main() -> None:
+    """Do what is still to do of the job that the file describes."""
+    file = Path(sys.argv[1])
+    described = json.loads(file.read_text())
+    with file.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("an earlier process still works on this job; waiting for it", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            marker = finished(file, described["identity"]) or _trained(file, described)
+            if described["attribute"] and not marker["attributed"]:
+                _attribute(file, marker)
+        except (InputError, TrainingDivergedError) as error:
+            sys.exit(f"error: {error}")
+        except KeyboardInterrupt:
+            sys.exit("stopped")
+
+
+def _trained(file: Path, described: Mapping[str, Any]) -> dict[str, Any]:
+    from segshift import run
+
+    folder = run_folder(file)
+    shutil.rmtree(folder, ignore_errors=True)  # what was stopped half-way
+    start = time.monotonic()
+    run.train(
+        OmegaConf.create(described["config"]),
+        folder,
+        command=shlex.join(["python", "train.py", *described["overrides"]]),
+        choices=described["choices"],
+    )
+    marker = {
+        "identity": described["identity"],
+        "status": DONE,
+        "seconds": round(time.monotonic() - start, 1),
+        "steps": described["steps"],
+        "attributed": False,
+    }
+    write_whole(folder / MARKER, json.dumps(marker) + "\n")
+    return marker
+
+
+def _attribute(file: Path, marker: Mapping[str, Any]) -> None:
+    """Ask of every other site which shift it is; the rows of the run stay whatever happens."""
+    from segshift.attribution import attribute
+
+    try:
+        attribute(run_folder(file))
+    except InputError as error:  # of a run without another site: nothing to ask
+        print(f"no attribution: {error}")
+    write_whole(run_folder(file) / MARKER, json.dumps({**marker, "attributed": True}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""From combinations to jobs: each composed, resolved, split and named before anything runs."""
+
+import functools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from segshift import build
+from segshift.cohort import Cohort
+from segshift.errors import InputError
+from segshift.progress import tracked
+from segshift.results.names import file_name
+from segshift.splits import Split
+from segshift.study.expansion import Combination, Part, combinations
+from segshift.study.identity import hashes, identity, read_all
+
+NAMED_SITES = 3  # more of them in a job's name would not be read
+LONGEST_LABEL = 120  # characters; a file's name has at most 255
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run of the study, frozen: the resolved `config` is all that its process needs.
+
+    `train` names the training sites, joined by +; `variant` what the study compares; `seed` and
+    `fold` are texts, "" where there is none; `steps` are those of the training.
+    """
+
+    name: str
+    part: str
+    train: str
+    variant: str
+    seed: str
+    fold: str
+    steps: int
+    identity: str
+    overrides: tuple[str, ...]
+    choices: Mapping[str, str]
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A combination whose options, cohort and split are sound."""
+
+    combination: Combination
+    choices: Mapping[str, str]
+    config: Mapping[str, Any]
+    cohort: Cohort
+    split: Split
+
+
+def jobs_of(parts: Sequence[Part], *, group: str) -> tuple[Job, ...]:
+    """Every job of the study once, in the order of its parts; `group` is their name in trackers.
+
+    A combination that two parts name is one job, of the first. Hydra has to be initialised. Every
+    cohort is read once, and so is every file, to its hash. Raises InputError, and whatever Hydra
+    raises for a wrong override, with a note that names the job.
+    """
+    cohort_of = functools.cache(_cohort)
+
+    def sites_of(overrides: Sequence[str]) -> tuple[str, ...]:
+        try:
+            return cohort_of(_data(build.resolved(_composed(overrides)[0]))).sites
+        except Exception as error:
+            error.add_note(f"in the study's {' '.join(overrides)}")
+            raise
+
+    planned = [one for part in parts for one in combinations(part, sites_of)]
+    if not planned:
+        fewest = min(part.sites_at_least for part in parts)
+        raise InputError(
+            f"this cohort is of fewer than {fewest} sites, and each part of the study needs more: "
+            + ", ".join(f"{part.name} {part.sites_at_least}" for part in parts)
+        )
+    checked: list[_Checked] = []
+    for one in tracked(planned, "checking jobs", total=len(planned)):
+        try:
+            checked.append(_checked(one, cohort_of))
+        except Exception as error:
+            error.add_note(f"in the job {one.part}: {' '.join(one.overrides)}")
+            raise
+    hash_of = hashes(Path(checked[0].config["store"]))
+    splits = [each.split for each in checked]
+    sides = [side for s in splits for side in (s.train, s.val, *s.tests.values())]
+    read_all((case for side in sides for case in side), hash_of)
+    jobs: dict[str, Job] = {}
+    for each in checked:
+        digest = identity(each.config, each.cohort, each.split, hash_of)
+        jobs.setdefault(digest, _job(each, digest, group))
+    return tuple(jobs.values())
+
+
+def _composed(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
+    """The config of train.py under these overrides, and the choices of its groups."""
+    config = compose("train", overrides=list(overrides), return_hydra_config=True)
+    choices = {
+        str(group): str(choice)
+        for group, choice in config.hydra.runtime.choices.items()
+        if choice and not str(group).startswith("hydra/")
+    }
+    with open_dict(config):
+        del config["hydra"]
+    _drop_foreign(config, choices, overrides)
+    return config, choices
+
+
+def _drop_foreign(config: DictConfig, choices: Mapping[str, str], words: Sequence[str]) -> None:
+    """Forget what an experiment says about another split than the one that the words choose.
+
+    An experiment with `split: {folds: 4}` means the split that it was written for; the part of a
+    study that takes another split would hand it an option that it does not have.
+    """
+    named = {word.lstrip("+").partition("=")[0] for word in words}
+    if "split" not in named or "experiments" not in choices:
+        return
+    own = split_options(choices["split"])
+    with open_dict(config):
+        for key in [k for k in config.split if k not in own and f"split.{k}" not in named]:
+            del config.split[key]
+
+
+def split_options(choice: str) -> frozenset[str]:
+    """The options of `split=choice`. Hydra has to be initialised."""
+    return frozenset(map(str, compose("train", overrides=[f"split={choice}"]).split))
+
+
+def _data(config: DictConfig) -> str:
+    return json.dumps(OmegaConf.to_container(config.data), sort_keys=True)
+
+
+def _cohort(data: str) -> Cohort:
+    return build.cohort_of(OmegaConf.create({"data": json.loads(data)}))
+
+
+def _checked(one: Combination, cohort_of: Any) -> _Checked:  # noqa: ANN401
+    composed, choices = _composed(one.overrides)
+    config = build.checked(composed)
+    cohort: Cohort = cohort_of(_data(config))
+    content = OmegaConf.to_container(config)
+    assert isinstance(content, dict)
+    plain = {str(key): value for key, value in content.items()}
+    return _Checked(one, choices, plain, cohort, build.split_of(config, cohort))
+
+
+def _job(one: _Checked, digest: str, group: str) -> Job:
+    config, trainer = one.config, one.config["trainer"]
+    sites = sorted({case.site for case in one.split.train})
+    fold = one.config["split"].get("fold")
+    seed, fold = str(config["seed"]), "" if fold is None else str(fold)
+    label = "-".join([
+        _sites_label(sites, one.cohort.sites),
+        *(one.choices.get(group, "") for group in ("split", "model", "loss")),
+        f"seed{seed}",
+        *([f"fold{fold}"] if fold else []),
+    ])[:LONGEST_LABEL]  # fmt: skip
+    return Job(
+        name=f"{file_name(label)}-{digest[:8]}",
+        part=one.combination.part,
+        train="+".join(sites),
+        variant=one.combination.variant,
+        seed=seed,
+        fold=fold,
+        steps=trainer["epochs"] * trainer["steps_per_epoch"],
+        identity=digest,
+        overrides=one.combination.overrides,
+        choices=one.choices,
+        config={**config, "logger": {**config["logger"], "group": group}},
+    )
+
+
+def _sites_label(sites: Sequence[str], known: Iterable[str]) -> str:
+    """The training sites in a file's name; of many, those that are left out."""
+    if len(sites) <= NAMED_SITES:
+        return "+".join(sites)
+    out = sorted(set(known) - set(sites))
+    return "without_" + "+".join(out) if 0 < len(out) <= NAMED_SITES else f"{len(sites)}_sites"

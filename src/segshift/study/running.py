@@ -1,0 +1,174 @@
+"""Jobs as processes of their own, some at a time; one that fails does not stop the others."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from segshift.study.jobs import Job
+
+GRACE_S = 15.0  # for a process that was asked to end
+TOLD_LINES = 8  # of the log of a job that failed
+TOLD_BYTES = 16_384
+Command = Callable[[Path], Sequence[str]]
+
+
+class Process(Protocol):
+    """A job that was started."""
+
+    def ended(self) -> str | None:
+        """None while it runs; then how it ended, "" if well."""
+
+    def terminate(self) -> None:
+        """Ask it to end, where it ends with the study."""
+
+    def kill(self) -> None:
+        """Wait a little for a process that was asked to end, then end it."""
+
+
+class Launcher(Protocol):
+    """Starts jobs on some machine; `at_once` of them run at a time, looked at every `poll_s`."""
+
+    at_once: int
+    poll_s: float
+
+    def start(self, file: Path) -> Process:
+        """Start the job that `file` describes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A job whose process is no more; `how` it ended is "" if that was well."""
+
+    job: Job
+    how: str
+    seconds: float
+
+
+def job_command(file: Path) -> list[str]:
+    """The command line of one job's process."""
+    return [sys.executable, "-m", "segshift.study.job", str(file)]
+
+
+class LocalLauncher:
+    """Processes on this machine, which share its processors evenly."""
+
+    def __init__(
+        self, *, workers: int, command: Command = job_command, poll_s: float = 0.2
+    ) -> None:
+        self.at_once, self.poll_s, self.command = workers, poll_s, command
+        self.environment = {**os.environ, "PYTHONUNBUFFERED": "1", **_threads(workers)}
+
+    def start(self, file: Path) -> "LocalProcess":
+        """Start it with its output in the log beside the file, behind what an earlier one said."""
+        with file.with_suffix(".log").open("ab") as log:
+            return LocalProcess(
+                subprocess.Popen(
+                    self.command(file),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=self.environment,
+                    start_new_session=True,  # a terminal's Ctrl-C reaches the study alone
+                )
+            )
+
+
+class LocalProcess:
+    """A process and whatever it started itself."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self.process = process
+
+    def ended(self) -> str | None:
+        """How it ended, in words."""
+        status = self.process.poll()
+        if status is None or status == 0:
+            return None if status is None else ""
+        if status > 0:
+            return f"exit status {status}"
+        name = signal.Signals(-status).name
+        return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+
+    def terminate(self) -> None:
+        """SIGTERM for its whole session."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL for what is left of its session after `GRACE_S`."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(GRACE_S)
+        self._signal(signal.SIGKILL)
+        self.process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+
+def run_all(jobs: Mapping[Path, Job], launcher: Launcher) -> Generator[Ended]:
+    """Run the jobs, by their files, in order; each is yielded as soon as it has ended.
+
+    On any exception (Ctrl-C, a closed generator) those that run are ended with the study.
+    """
+    waiting = list(jobs)[::-1]
+    running: dict[Path, tuple[Process, float]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < launcher.at_once:
+                file = waiting.pop()
+                running[file] = launcher.start(file), time.monotonic()
+            for file, (process, start) in list(running.items()):
+                how = process.ended()
+                if how is not None:
+                    del running[file]
+                    yield Ended(jobs[file], how, time.monotonic() - start)
+                    break  # its place is free
+            else:
+                time.sleep(launcher.poll_s)
+    finally:
+        for process, _ in running.values():
+            process.terminate()
+        for process, _ in running.values():
+            process.kill()
+
+
+@contextmanager
+def termination_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends this process as Ctrl-C does: in order, with its children."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def last_lines(log: Path) -> str:
+    """The end of a log, however long it is."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - TOLD_BYTES, 0))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join([line for line in lines if line.strip()][-TOLD_LINES:])
+
+
+def _threads(workers: int) -> dict[str, str]:
+    """So many threads for each of several processes that their sum is the processors."""
+    if workers == 1:
+        return {}
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    share = str(max((own or 1) // workers, 1))
+    return {"OMP_NUM_THREADS": share, "MKL_NUM_THREADS": share}

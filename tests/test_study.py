@@ -1,0 +1,756 @@
+"""Studies: what is expanded, what is one job, and what a kill at any moment leaves behind."""
+
+import csv
+import itertools
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TINY_TRAINING, make_case
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+from test_conf import choices
+
+from segshift import build
+from segshift.cohort import write_manifest
+from segshift.errors import InputError
+from segshift.results import read_rows
+from segshift.study import cost, folder, procedure, running
+from segshift.study.cost import known_cost
+from segshift.study.expansion import Part, combinations, parts_of
+from segshift.study.identity import IRRELEVANT
+from segshift.study.jobs import Job
+from segshift.study.words import divided, overridden, parsed
+
+SITES = ("north", "south", "west")
+STUDY = """\
+# What a test asks.
+parts:
+  out:
+    overrides: [split=leave_site_out, split.held_out=each_site]
+    sites_at_least: 3
+"""
+# A job whose training waits while a file `hold` is there, and fails where one asks for it.
+JOB = """
+import sys, time, types
+from pathlib import Path
+from segshift.errors import InputError
+
+def train(config, folder, *, command, choices):
+    folder.mkdir(parents=True)
+    with open("started.txt", "a") as file:
+        file.write(folder.name + chr(10))
+    (folder / "rows.csv").write_text("half a")
+    while Path("hold").exists():
+        time.sleep(0.01)
+    if Path("fail-" + config.split.held_out).exists():
+        raise InputError("no such luck at " + config.split.held_out)
+    header = "run,set,case,patient,site,structure,metric,value" + chr(10)
+    line = 'jobs/x,in_domain,"a,b",p,north,box,dice,0.1' + chr(10)
+    (folder / "rows.csv").write_text(header + line)
+    (folder / "summary.json").write_text('{"val/dice": 1, "test/in_domain/dice": 0.5}')
+
+def attribute(folder):
+    if Path("fail-attribution").exists():
+        raise ValueError("a bug")
+    with open("attributed.txt", "a") as file:
+        file.write(folder.name + chr(10))
+
+sys.modules["segshift.attribution"] = types.SimpleNamespace(attribute=attribute)
+sys.modules["segshift.run"] = types.SimpleNamespace(train=train)
+from segshift.study.job import main
+main()
+"""
+CONTROLLER = """
+import sys
+sys.path.insert(0, TESTS)
+from test_study import carried_out
+carried_out(sys.argv[1:])
+"""
+
+
+def stub(file: Path) -> list[str]:
+    return [sys.executable, "job.py", str(file)]
+
+
+def carried_out(words: list[str]) -> None:
+    """A study in this process, its jobs the stub's."""
+    one = procedure.planned_study(words)
+    one.launcher.command, one.launcher.poll_s = stub, 0.01
+    procedure.carry_out(one, report=lambda study: None)
+
+
+@pytest.fixture(scope="module")
+def manifest(workplace: Path) -> Path:
+    """Twelve cases at three sites."""
+    cases = [make_case(workplace / "sites", f"{s}-{i}", site=s) for s in SITES for i in range(4)]
+    path = workplace / "sites" / "m.csv"
+    write_manifest(path, cases, channels=["image"], structures=["box", "core"])
+    return path
+
+
+@pytest.fixture
+def place(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to be in, with a study, a job and a controller of its own."""
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "mine.yaml").write_text(STUDY)
+    (tmp_path / "job.py").write_text(JOB)
+    (tmp_path / "controller.py").write_text(CONTROLLER.replace("TESTS", repr(str(ROOT / "tests"))))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def base(manifest: Path, workplace: Path) -> list[str]:
+    data = ["data=manifest", f"data.manifest={manifest}", f"store={workplace / 'store'}"]
+    return ["study=mine", *data, *TINY_TRAINING]
+
+
+def planned(*words: str) -> procedure.Study:
+    return procedure.planned_study(words)
+
+
+class TestWords:
+    def test_the_studys_words_are_told_from_those_of_its_jobs(self):
+        own, jobs = divided(
+            ["study=demo", "model=unet2d", "workers=2", "study.attribute=false", "launcher=slurm",
+             "launcher.hours=2", "dry_run=true", "name=x", "folder=y", "trainer.workers=1",
+             "~study.parts.out", "+more=1"]
+        )  # fmt: skip
+        assert own == (
+            "study=demo", "workers=2", "study.attribute=false", "launcher=slurm",
+            "launcher.hours=2", "dry_run=true", "name=x", "folder=y", "~study.parts.out",
+        )  # fmt: skip
+        assert [word.texts for word in jobs] == [
+            ("model=unet2d",), ("trainer.workers=1",), ("+more=1",),
+        ]  # fmt: skip
+
+    def test_several_values_are_an_axis_as_in_a_sweep(self):
+        words = parsed(
+            ["loss=dice,focal", "seed=range(0,3)", "split.held_out=[a,b],c", "x='a,b'", "+y=1,2",
+             "seed2=1,1"]
+        )  # fmt: skip
+        assert [word.texts for word in words] == [
+            ("loss=dice", "loss=focal"), ("seed=0", "seed=1", "seed=2"),
+            ("split.held_out=[a,b]", "split.held_out=c"), ("x='a,b'",), ("+y=1", "+y=2"),
+            ("seed2=1",),
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("word", "told"),
+        [
+            ("-m", "sweeps without -m"),
+            ("--multirun", "--multirun"),
+            ("hydra.run.dir=x", "name="),
+            ("workers=1,2", "one value"),
+            ("study=demo,cross_site", "one study at a time"),
+            ("optim.lr=interval(0,1)", "optim.lr=1,2"),
+        ],
+    )
+    def test_what_a_study_cannot_do_is_refused(self, word, told):
+        with pytest.raises(InputError, match=told):
+            divided([word])
+
+    @pytest.mark.parametrize(
+        ("base", "by", "result"),
+        [
+            (["loss=dice"], ["loss=focal"], ["loss=focal"]),
+            (["split.fold=0"], ["split.fold=0,1"], ["split.fold=0,1"]),
+            (["split=a", "split.b=each_site"], ["split=random"], ["split=random"]),
+            (["split=a", "split.b=1"], ["split.c=2"], ["split=a", "split.b=1", "split.c=2"]),
+            (["splitting.x=1"], ["split=random"], ["splitting.x=1", "split=random"]),
+            (["model.size=1"], ["seed=1"], ["model.size=1", "seed=1"]),
+        ],
+    )
+    def test_the_users_word_wins(self, base, by, result):
+        expected = [word.texts for word in parsed(result)]
+        assert [word.texts for word in overridden(parsed(base), parsed(by))] == expected
+
+
+class TestExpansion:
+    @staticmethod
+    def all_of(*words: str, sites=SITES, at_least=1):
+        part = Part("p", parsed(words), at_least)
+        return list(combinations(part, lambda overrides: tuple(sites)))
+
+    def test_every_combination_once(self):
+        found = self.all_of("loss=dice,focal", "seed=0,1,2", "split.held_out=each_site", "x=1")
+        expected = [
+            (f"loss={loss}", f"seed={seed}", f"split.held_out={site}", "x=1")
+            for loss, seed, site in itertools.product(("dice", "focal"), (0, 1, 2), SITES)
+        ]
+        assert [one.overrides for one in found] == expected
+        assert {one.variant for one in found} == {"loss=dice", "loss=focal"}
+
+    @pytest.mark.parametrize(
+        ("words", "variants"),
+        [
+            (["seed=0,1", "split.fold=0,1", "split.source=a,b", "x.y=each_site"], {""}),
+            (["loss=dice"], {""}),
+            (["loss=dice,focal", "+model.a=1,2"], {
+                "loss=dice model.a=1", "loss=dice model.a=2",
+                "loss=focal model.a=1", "loss=focal model.a=2"}),
+            (["split.seed=0,1"], {"split.seed=0", "split.seed=1"}),
+        ],
+    )  # fmt: skip
+    def test_a_variant_is_what_is_compared(self, words, variants):
+        assert {one.variant for one in self.all_of(*words)} == variants
+
+    def test_a_part_needs_its_sites(self):
+        assert len(self.all_of("s=each_site", at_least=3)) == 3
+        assert self.all_of("s=each_site", at_least=4) == []
+
+    @pytest.mark.parametrize(
+        "site", ["St. Mary's, ward 2", "a=b", "null", "12", "x y\\", "\xe9t\xe9", "a-b"]
+    )
+    def test_a_site_may_have_any_name(self, site):
+        (one,) = self.all_of("split.held_out=each_site", sites=[site])
+        (override,) = OverridesParser.create().parse_overrides(list(one.overrides))
+        assert override.value() == site
+
+    def test_a_part_under_the_studys_and_the_users_words(self):
+        study = {
+            "overrides": ["seed=0,1", "loss=dice"],
+            "parts": {"a": {"overrides": ["loss=focal"]}, "b": None, "c": {"sites_at_least": 2}},
+        }
+        a, c = parts_of(study, parsed(["seed=5"]), split_options=frozenset)
+        assert [word.texts[0] for word in a.words] == ["loss=focal", "seed=5"]
+        assert [word.texts[0] for word in c.words] == ["loss=dice", "seed=5"]
+        assert (a.sites_at_least, c.sites_at_least) == (1, 2)
+
+    @pytest.mark.parametrize(
+        ("study", "told"),
+        [
+            ({"part": {}}, "study.part"),
+            ({"parts": {}}, "study.parts is empty"),
+            ({"parts": {"a": {"override": []}}}, "study.parts.a"),
+        ],
+    )
+    def test_a_study_that_is_none_is_refused(self, study, told):
+        with pytest.raises(InputError, match=told):
+            parts_of(study, (), split_options=frozenset)
+
+    def test_a_word_about_a_split_is_for_the_parts_whose_split_has_it(self):
+        splits = {"one": frozenset({"fold", "seed"}), "other": frozenset({"seed"})}
+        study = {"parts": {"a": {"overrides": ["split=one"]}, "b": {"overrides": ["split=other"]}}}
+        words = parsed(["split.fold=0,1", "split.seed=3", "split.typo=2"])
+        a, b = parts_of(study, words, split_options=splits.__getitem__)
+        assert [w.key for w in a.words] == ["split", "split.fold", "split.seed", "split.typo"]
+        assert [w.key for w in b.words] == ["split", "split.seed", "split.typo"]
+        # A split of the user's own is the split of every part.
+        a, b = parts_of(
+            study, parsed(["split=other", *("split.fold=0",)]), split_options=splits.get
+        )
+        assert [w.key for w in a.words] == [w.key for w in b.words] == ["split", "split.fold"]
+
+
+class TestJobs:
+    def test_each_is_composed_split_and_named(self, place, base):
+        jobs = planned(*base, "seed=0,1", "model=unet2d,unet25d").jobs
+        assert len(jobs) == len({job.name for job in jobs}) == len({j.identity for j in jobs}) == 12
+        first = jobs[0]
+        assert (first.part, first.train, first.variant) == ("out", "south+west", "model=unet2d")
+        assert (first.seed, first.fold, first.steps) == ("0", "", 1)
+        assert first.name == f"south+west-leave_site_out-unet2d-dice_ce-seed0-{first.identity[:8]}"
+        assert first.config["split"]["held_out"] == "north"
+        assert first.config["logger"]["group"] == "study_mine"
+        assert first.choices["model"] == "unet2d"
+        assert {job.train for job in jobs} == {"south+west", "north+west", "north+south"}
+
+    def test_a_fold_is_told_and_many_sites_are_named_by_those_left_out(self, place, base):
+        (place / "study" / "folds.yaml").write_text(
+            "parts: {a: {overrides: [split=kfold, 'split.folds=2', 'split.fold=0,1']}}\n"
+        )
+        jobs = planned(*base[1:], "study=folds").jobs
+        assert [job.fold for job in jobs] == ["0", "1"]
+        assert {job.train for job in jobs} == {"north+south+west"}
+        assert jobs[1].name.startswith("north+south+west-kfold-unet3d-dice_ce-seed0-fold1-")
+
+    def test_what_two_parts_name_is_one_job(self, place, base):
+        twice = STUDY.replace("  out:", "  again: {overrides: [split=leave_site_out, "
+                              "split.held_out=north]}\n  out:")  # fmt: skip
+        (place / "study" / "mine.yaml").write_text(twice)
+        jobs = planned(*base).jobs
+        assert [(job.part, job.train) for job in jobs] == [
+            ("again", "south+west"), ("out", "north+west"), ("out", "north+south"),
+        ]  # fmt: skip
+
+    def test_the_cohort_is_read_once(self, place, base, monkeypatch):
+        reads = []
+        real = build.cohort_of
+        monkeypatch.setattr(build, "cohort_of", lambda config: reads.append(1) or real(config))
+        planned(*base, "seed=0,1,2")
+        assert len(reads) == 1
+        planned(*base, "data.sites=[north,south,west],null")
+        assert len(reads) == 3
+
+    def test_an_error_names_the_job(self, place, base):
+        with pytest.raises(InputError, match="trainer.epochs=0") as caught:
+            planned(*base, "trainer.epochs=1,0")
+        assert (
+            "in the job out: split=leave_site_out split.held_out=north"
+            in (caught.value.__notes__[0])
+        )
+        with pytest.raises(Exception, match="focall") as caught:
+            planned(*base, "loss=focall")
+        assert "loss=focall" in caught.value.__notes__[0]
+
+    def test_too_few_sites_is_said(self, place, base):
+        with pytest.raises(InputError, match="fewer than 3 sites.*out 3"):
+            planned(*base, "data.sites=[north,south]")
+
+    def test_an_experiments_options_of_another_split_fall_away(self, place, base):
+        (place / "experiments").mkdir()
+        (place / "experiments" / "theirs.yaml").write_text(
+            "# @package _global_\ndefaults: [override /split: kfold, override /loss: focal]\n"
+            "split: {folds: 4, fold: 0, val_fraction: 0.3}\n"
+        )
+        job = planned(*base, "experiments=theirs").jobs[0]
+        assert "folds" not in job.config["split"]
+        assert job.config["split"]["val_fraction"] == 0.3
+        assert job.choices["loss"] == "focal"
+
+
+class TestIdentity:
+    def identities(self, *words: str) -> list[str]:
+        return [job.identity for job in planned(*words).jobs]
+
+    def test_what_changes_no_row_changes_no_identity(self, place, base, workplace):
+        base = [word for word in base if word != "logger=none" and "store" not in word]
+        before = self.identities(*base)
+        for word in (
+            "name=other", f"store={workplace / 'store'}", "logger=none", "trainer.workers=1",
+            "launcher.workers=2", "study.attribute=true", "data.held_out=[north]",
+        ):  # fmt: skip
+            assert self.identities(*base, word) == before, word
+        assert set(IRRELEVANT) == {"name", "store", "logger", "data", "trainer.workers"}
+
+    @pytest.mark.parametrize(
+        "word",
+        ["seed=1", "loss=focal", "split.seed=1", "trainer.epochs=2", "optim.optimizer.lr=0.1",
+         "augment=none", "trainer.precision=64-true"],
+    )  # fmt: skip
+    def test_every_other_option_changes_it(self, word, place, base):
+        assert not set(self.identities(*base)) & set(self.identities(*base, word))
+
+    def test_a_byte_of_a_case_changes_those_that_use_it(self, place, tmp_path, base):
+        sites = ("a", "b", "c", "d")
+        cases = [make_case(tmp_path / "own", f"{s}-{i}", site=s) for s in sites for i in range(4)]
+        path = tmp_path / "own" / "m.csv"
+        write_manifest(path, cases, channels=["image"], structures=["box", "core"])
+        words = [*base, f"data.manifest={path}", "data.sites=[a,b,c]"]
+        before = self.identities(*words)
+        moved = tmp_path / "moved"
+        (tmp_path / "own").rename(moved)
+        words[2] = f"data.manifest={moved / 'm.csv'}"
+        words[-2] = words[2]
+        assert self.identities(*words) == before  # the same bytes lie elsewhere
+        image = moved / "images" / "d-0.nii.gz"
+        image.write_bytes(image.read_bytes() + b"\0")
+        assert self.identities(*words) == before  # of a site that takes no part
+        image = moved / "images" / "a-0.nii.gz"
+        image.write_bytes(image.read_bytes() + b"\0")
+        assert not set(self.identities(*words)) & set(before)
+
+    def test_a_label_that_means_something_else_is_another_case(self, place, base):
+        before = self.identities(*base)
+        assert self.identities(*base, "data.structures={box: 5, core: 9}") == before
+        assert self.identities(*base, "data.structures={box: 9, core: 5}") != before
+
+
+class TestStudiesOfOurs:
+    @pytest.mark.parametrize("name", choices("study"))
+    def test_every_study_is_whole_and_asks_a_question(self, name):
+        study = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "study" / f"{name}.yaml"))
+        assert study["question"].endswith("?")
+        assert set(study) == {"question", "overrides", "parts", "attribute"}
+        assert parts_of(study, (), split_options=frozenset)
+
+    @pytest.mark.parametrize(
+        ("study", "jobs", "variants"),
+        [
+            ("loss_comparison", 15, 5),
+            ("dimension", 9, 3),
+            ("learning_curve", 9, 3),
+            ("cross_site", 6, 1),
+        ],
+    )
+    def test_expansion_over_three_sites(self, study, jobs, variants, place, base):
+        sizes = ["train_patients=1,2,3"] if study == "learning_curve" else []
+        found = planned(*base[1:], f"study={study}", *sizes).jobs
+        assert (len(found), len({job.variant for job in found})) == (jobs, variants)
+
+
+@pytest.fixture
+def study(place: Path, base: list[str]):
+    """Start a study in a process of its own, by default one of the stub's jobs."""
+    processes = []
+
+    def start(*words: str, script: object = "controller.py") -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, str(script), *base, *words],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
+        )  # fmt: skip
+        processes.append(process)
+        return process
+
+    yield start
+    (place / "hold").unlink(missing_ok=True)  # lets every orphan end
+    for process in processes:
+        process.terminate()  # with its jobs
+        process.wait()
+
+
+def told(process: "subprocess.Popen[str]", status: int = 0) -> str:
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == status, out
+    return out
+
+
+def until(condition, *, seconds: float = 30.0) -> None:
+    """Wait for what another process does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def started(place: Path) -> list[str]:
+    path = place / "started.txt"
+    return path.read_text().split() if path.is_file() else []
+
+
+def statuses(place: Path) -> list[str]:
+    with (place / "runs" / "study_mine" / "jobs.csv").open() as file:
+        return [line["status"] for line in csv.DictReader(file)]
+
+
+def rows(place: Path) -> str:
+    return (place / "runs" / "study_mine" / "rows.csv").read_text()
+
+
+def expected_rows(place: Path, base: list[str]) -> str:
+    """As the stub writes them, job after job."""
+    header = "run,set,case,patient,site,structure,metric,value\n"
+    names = [job.name for job in planned(*base).jobs]
+    return header + "".join(f'{name},in_domain,"a,b",p,north,box,dice,0.1\n' for name in names)
+
+
+class TestTheMachine:
+    def test_a_study_runs_once_and_its_rows_bear_the_names_of_its_jobs(self, place, base, capsys):
+        carried_out(base)
+        out = capsys.readouterr().out
+        assert statuses(place) == ["done"] * 3
+        assert rows(place) == expected_rows(place, base)
+        assert "1/3" in out
+        assert "dice in_domain 0.500" in out
+        read_rows(place / "runs" / "study_mine" / "rows.csv")
+        before = started(place)
+        carried_out(base)
+        assert started(place) == before
+        assert len(before) == 3
+        carried_out([*base, "seed=0,1"])  # a larger one in the same folder
+        assert len(started(place)) == 6
+        assert statuses(place) == ["done"] * 6
+
+    def test_a_failed_job_is_named_and_the_others_go_on(self, place, base, capsys):
+        (place / "fail-south").touch()
+        with pytest.raises(SystemExit, match="1 of 3 jobs failed:\n  north.west-"):
+            carried_out(base)
+        assert statuses(place) == ["done", "failed", "done"]
+        assert "error: no such luck at south" in capsys.readouterr().out
+        assert len(rows(place).splitlines()) == 3
+        (place / "fail-south").unlink()
+        carried_out(base)
+        assert len(started(place)) == 4
+        assert rows(place) == expected_rows(place, base)
+
+    def test_an_attribution_that_failed_costs_no_training(self, place, base, capsys):
+        (place / "fail-attribution").touch()
+        with pytest.raises(SystemExit, match="3 of 3 jobs failed"):
+            carried_out([*base, "study.attribute=true"])
+        assert "ValueError: a bug" in capsys.readouterr().out
+        assert statuses(place) == ["done"] * 3
+        assert rows(place) == expected_rows(place, base)
+        (place / "fail-attribution").unlink()
+        carried_out([*base, "study.attribute=true"])
+        assert sorted((place / "attributed.txt").read_text().split()) == sorted(started(place))
+        carried_out([*base, "study.attribute=true"])
+        carried_out(base)
+        assert len(started(place)) == 3
+        assert len((place / "attributed.txt").read_text().split()) == 3
+
+    def test_kill_9_of_the_study_then_the_same_command(self, study, place, base):
+        """What it left running ends first, is not started again, and its result is used."""
+        (place / "hold").touch()
+        first = study()
+        until(lambda: len(started(place)) == 1)
+        first.kill()
+        first.wait()
+        second = study()
+        log = next((place / "runs" / "study_mine" / "jobs").glob("*.log"))
+        until(lambda: "waiting for it" in log.read_text())
+        (place / "hold").unlink()
+        told(second)
+        assert len(started(place)) == len(set(started(place))) == 3
+        assert rows(place) == expected_rows(place, base)
+
+    def test_kill_9_of_a_job_then_the_same_command(self, study, place, base):
+        (place / "hold").touch()
+        first = study()
+        until(lambda: len(started(place)) == 1)
+        job = started(place)[0]
+        (pid,) = pids_of(job)
+        os.kill(pid, signal.SIGKILL)
+        (place / "hold").unlink()
+        out = told(first, status=1)
+        assert "failed, killed by SIGKILL" in out
+        assert statuses(place) == ["failed", "done", "done"]
+        carried_out(base)
+        assert started(place).count(job) == 2
+        assert len(started(place)) == 4
+        assert rows(place) == expected_rows(place, base)
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_asked_to_stop_it_ends_its_jobs_and_says_how_to_go_on(self, number, study, place, base):
+        (place / "hold").touch()
+        first = study()
+        until(lambda: len(started(place)) == 1)
+        (pid,) = pids_of(started(place)[0])
+        with pytest.raises(InputError, match=f"worked on by process {first.pid};"):
+            carried_out(base)  # a second one beside it
+        asked = time.monotonic()
+        first.send_signal(number)
+        out = told(first, status=1)
+        assert time.monotonic() - asked < running.GRACE_S  # its jobs were asked, too
+        assert "the same command goes on: python study.py study=mine" in out
+        assert "Traceback" not in out
+        assert not Path(f"/proc/{pid}").exists()
+        (place / "hold").unlink()
+        carried_out(base)
+        assert rows(place) == expected_rows(place, base)
+
+    def test_only_a_whole_result_of_the_very_job_counts(self, place, base):
+        carried_out(base)
+        names = [job.name for job in planned(*base).jobs]
+        jobs = place / "runs" / "study_mine" / "jobs"
+        (jobs / names[0] / "rows.csv").unlink()
+        marker = jobs / names[1] / folder.MARKER
+        marker.write_text(marker.read_text().replace(names[1][-8:], "00000000"))
+        carried_out(base)
+        assert started(place)[3:] == names[:2]
+        assert rows(place) == expected_rows(place, base)
+
+    def test_a_folder_of_something_else_is_refused(self, place, base):
+        (place / "runs" / "mine" / "2026-01-01").mkdir(parents=True)
+        with pytest.raises(InputError, match="something else than a study"):
+            planned(*base, "name=mine")
+
+
+def pids_of(job: str) -> list[int]:
+    """Processes whose command line names the job."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if job in path.read_bytes().decode():
+                found.append(int(path.parent.name))
+        except (OSError, UnicodeDecodeError):
+            continue
+    return found
+
+
+SBATCH = """#!/bin/sh
+# A cluster of one: the script of the job is run here, in the background.
+for last; do :; done
+number=$(($(cat "$QUEUE/count" 2>/dev/null || echo 100) + 1))
+echo $number > "$QUEUE/count"
+echo "$@" >> "$QUEUE/submitted"
+export SLURM_JOB_ID=$number SLURM_CPUS_PER_TASK=3 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0
+export SLURM_NTASKS=1 SLURM_JOB_NUM_NODES=1 SLURM_JOB_NODELIST=here
+cp "$last" "$QUEUE/$number.sh"
+(echo RUNNING > "$QUEUE/$number.state"
+ if sh "$QUEUE/$number.sh"; then echo COMPLETED; else echo FAILED; fi > "$QUEUE/$number.end"
+ mv "$QUEUE/$number.end" "$QUEUE/$number.state") > "$QUEUE/$number.out" 2>&1 < /dev/null &
+echo "Submitted batch job $number"
+"""
+SRUN = """#!/bin/sh
+while [ "${1#-}" != "$1" ]; do
+  case "$1" in --output|--error) shift;; esac
+  shift
+done
+exec "$@"
+"""
+SACCT = """#!/bin/sh
+echo "JobID|State|NodeList"
+for file in "$QUEUE"/*.state; do
+  number=$(basename "$file" .state); echo "$number|$(cat "$file")|here"
+done
+"""
+
+
+class TestSlurm:
+    @pytest.fixture
+    def cluster(self, place, monkeypatch):
+        """`sbatch` and its like, in front of the path."""
+        for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("sacct", SACCT)):
+            path = place / "bin" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+            path.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{place / 'bin'}:{os.environ['PATH']}")
+        monkeypatch.setenv("QUEUE", str(place / "bin"))
+        return place / "bin"
+
+    def test_without_a_cluster_it_says_so(self, place, base, monkeypatch):
+        monkeypatch.setenv("PATH", str(place))
+        with pytest.raises(InputError, match="no sbatch on this machine.*launcher=local"):
+            planned(*base, "launcher=slurm")
+
+    def test_options_are_checked(self, cluster, place, base):
+        with pytest.raises(InputError, match="launcher.hours=0"):
+            planned(*base, "launcher=slurm", "launcher.hours=0")
+
+    @pytest.mark.slow
+    def test_killed_and_started_again_it_waits_for_what_it_submitted(
+        self, cluster, study, place, base
+    ):
+        (place / "hold").touch()
+        words = ["launcher=slurm", "launcher.partition=fast", "launcher.gpus=0", "launcher.hours=2"]
+        first = study(*words)
+        until(lambda: len(started(place)) == 3)  # all at once
+        first.kill()
+        first.wait()
+        submitted = (cluster / "submitted").read_text().splitlines()
+        assert len(submitted) == 3
+        scripts = "".join(path.read_text() for path in cluster.glob("*.sh"))
+        for option in ("--partition=fast", "--time=120", "--cpus-per-task=8", "--mem=32GB"):
+            assert option in scripts
+        second = study(*words)
+        time.sleep(1)
+        (place / "hold").unlink()
+        told(second)
+        assert len((cluster / "submitted").read_text().splitlines()) == 3
+        assert len(started(place)) == 3
+        assert rows(place) == expected_rows(place, base)
+
+    @pytest.mark.slow
+    def test_a_failed_job_is_named_and_submitted_again(self, cluster, study, place, base):
+        (place / "fail-south").touch()
+        out = told(study("launcher=slurm"), status=1)
+        assert "failed, SLURM job 10" in out
+        assert "no such luck at south" in out
+        (place / "fail-south").unlink()
+        told(study("launcher=slurm"))
+        assert len((cluster / "submitted").read_text().splitlines()) == 4
+        assert rows(place) == expected_rows(place, base)
+
+
+def test_a_study_is_planned_without_torch(place, base):
+    code = (
+        "import sys; from segshift.study.procedure import help_text, planned_study; help_text();"
+        "planned_study(sys.argv[1:]); print([m for m in ('torch', 'monai') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, *base]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
+    assert done.stdout.strip() == "[]"
+
+
+DOCS = (ROOT / "docs" / "studies.md").read_text()
+SHOWN = [
+    line for block in re.findall(r"```bash\n(.*?)```", DOCS, re.DOTALL)
+    for line in block.splitlines() if line.startswith("python study.py")
+]  # fmt: skip
+
+
+class TestWhatTheDocsShow:
+    @pytest.mark.parametrize("command", SHOWN)
+    def test_every_command_is_a_study(self, command, place, manifest, workplace, monkeypatch):
+        monkeypatch.setattr("segshift.study.slurm.shutil.which", lambda name: name)
+        monkeypatch.setattr("segshift.options.check_accelerator", lambda name: None)
+        words = shlex.split(command.replace("PATH", str(manifest)))[2:]
+        assert planned(*words, f"store={workplace / 'store'}").jobs
+
+    def test_the_study_of_ones_own(self, place, base):
+        (yaml,) = re.findall(r"```yaml\n(.*?)```", DOCS, re.DOTALL)
+        (place / "study" / "augmentation.yaml").write_text(yaml)
+        assert len(planned(*base[1:], "study=augmentation").jobs) == 3 * 2 * 3
+
+    def test_every_study_of_ours_is_listed(self):
+        assert set(re.findall(r"^\| `(\w+)` \|.*\|.*\|$", DOCS, re.MULTILINE)) >= set(
+            choices("study")
+        )
+        for name in choices("study"):
+            assert f"study={name} " in procedure.help_text()
+
+
+class TestCost:
+    def job(self, name: str, *, model: str = "a", steps: int = 10) -> Job:
+        config = {"model": {"size": model, "seed": name}, "split": name}
+        return Job(
+            name=name, part="p", train="t", variant="", seed="0", fold="", steps=steps,
+            identity=name, overrides=(), choices={}, config=config,
+        )  # fmt: skip
+
+    def test_from_finished_jobs_of_the_same_network_or_of_all(self):
+        jobs = [
+            self.job("done", steps=10), self.job("slow", model="b", steps=20), self.job("x"),
+            self.job("y", model="b", steps=40), self.job("z", model="c", steps=3),
+        ]  # fmt: skip
+        waiting = folder.State(folder.WAITING)
+        states = {job.name: waiting for job in jobs}
+        assert known_cost(jobs, jobs, states, at_once=1) is None
+        states |= {"done": folder.State("done", 5.0), "slow": folder.State("done", 40.0)}
+        rest = known_cost(jobs[2:], jobs, states, at_once=2)
+        assert (rest.jobs, rest.steps) == (3, 53)
+        assert rest.seconds == pytest.approx((10 * 0.5 + 40 * 2.0 + 3 * 45 / 30) / 2)
+        alone = known_cost(jobs[2:3], jobs, states, at_once=100)
+        assert alone.seconds == pytest.approx(5.0)
+
+    def test_each_network_is_measured_once(self, place, base, monkeypatch):
+        jobs = planned(*base, "model=unet2d,unet25d", "seed=0,1", "trainer.steps_per_epoch=7").jobs
+        measured = []
+        real = cost.measured_step_s
+        monkeypatch.setattr(
+            cost, "measured_step_s", lambda config: measured.append(config) or real(config)
+        )
+        found = cost.measured_cost(jobs)
+        assert len(measured) == 2
+        assert (found.jobs, found.steps) == (12, 84)
+        assert found.seconds > 0
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_a_real_study_ends_with_the_same_rows(study, place, base):
+    """kill -9 of the study and of its job at once, as a machine that loses power."""
+    words = [
+        *base, "data.sites=[north,south]", "model=unet2d", "trainer.epochs=2",
+        "trainer.steps_per_epoch=20", "plan.batch=2",
+    ]  # fmt: skip
+    yaml = place / "study" / "mine.yaml"
+    yaml.write_text(STUDY.replace("at_least: 3", "at_least: 2"))
+
+    def start(name: str) -> subprocess.Popen[str]:
+        return study(*words[len(base) :], f"name={name}", script=ROOT / "study.py")
+
+    told(start("whole"))
+    broken = start("broken")
+    first = planned(*words).jobs[0].name
+    log = place / "runs" / "broken" / "jobs" / f"{first}.log"
+    until(lambda: log.is_file() and "epoch 1/2" in log.read_text(), seconds=100)
+    broken.kill()
+    for pid in pids_of(first):
+        os.kill(pid, signal.SIGKILL)
+    broken.wait()
+    assert not (place / "runs" / "broken" / "rows.csv").exists()
+    out = told(start("broken"))
+    assert "2/2" in out
+    whole, again = ((place / "runs" / n / "rows.csv").read_bytes() for n in ("whole", "broken"))
+    assert whole == again
+    assert whole.count(b"\n") > 20
+    assert (place / "runs" / "broken" / "report.html").is_file()
