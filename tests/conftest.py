@@ -150,6 +150,6 @@ def boxes(workplace: Path) -> Path:
         for i in range(6)
     ]
     names = [case.id for case in cases]
-    write_split(folder, train=names[:6], val=names[6:8], in_domain=names[8:])
+    write_split(folder, train=names[:4], val=names[4:5], in_domain=names[5:6], far=names[6:])
     write_manifest(folder / "m.csv", cases, channels=["image"], structures=["box", "core"])
     return folder / "m.csv"

@@ -1,11 +1,12 @@
 """Which shift is it: the statistics against slow references, the answers on hand-made tables."""
 
 import itertools
+import json
 import re
+import shutil
 import subprocess
 import sys
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from conftest import ROOT, TINY_TRAINING, composed
 from scipy import ndimage, stats
 
 from segshift import build, run
-from segshift.attribution import attribute, attributed
+from segshift.attribution import attribute, attributed, has_target
 from segshift.attribution.answers import COLUMNS
 from segshift.attribution.appearance import appearance
 from segshift.attribution.evidence import Sides
@@ -445,6 +446,20 @@ def test_a_habit_is_measured_against_the_networks_own_bias():
     assert evidence.p == pytest.approx(2 * max(1 / (DRAWN + 1), 0.5**12))
 
 
+def test_a_case_without_an_offset_is_not_counted():
+    home, away = measured("in_domain", 10), measured("b", 12, habit_mm=2.0)
+    whole = concept(Sides(home=home, away=away.iloc[1:], target="b"))
+    away.loc[0, [name for name in away if name.startswith("offset_mm/")]] = np.nan
+    assert concept(Sides(home=home, away=away, target="b")) == whole
+    assert whole.p < 0.01
+    assert "patients: 11)" in whole.detail
+
+
+def test_no_p_is_made_of_what_is_no_number():
+    with pytest.raises(AssertionError):
+        share_at_least(np.array([np.nan, 1.0, 2.0]))
+
+
 def test_an_offset_whose_removal_recovers_nothing_is_no_habit():
     home, away = measured("in_domain", 10), measured("b", 12, habit_mm=1.5)
     assert concept(Sides(home=home, away=away, target="b")).p < 0.01
@@ -572,16 +587,94 @@ def test_what_is_no_run_is_refused(tmp_path):
         attribute(tmp_path)
 
 
-def test_a_run_of_one_site_has_no_shift_to_tell(tiny_run, monkeypatch):
-    whole = build.split_of
+@pytest.fixture
+def sides(tiny_run):
+    return json.loads((tiny_run / "split.json").read_text())
 
-    def of_one_site(config, cohort):
-        split = whole(config, cohort)
-        return replace(split, tests={"in_domain": split.tests["in_domain"]})
 
-    monkeypatch.setattr(build, "split_of", of_one_site)
-    with pytest.raises(InputError, match="leave_site_out"):
-        attribute(tiny_run)
+@pytest.fixture
+def asked(tiny_run, tmp_path, monkeypatch):
+    """A function of sides and `data` that gives the cases by set that would be measured."""
+
+    def sets_of(sides, **options):
+        folder = tmp_path / "run"
+        shutil.copytree(tiny_run, folder, dirs_exist_ok=True)
+        (folder / "split.json").write_text(json.dumps(sides))
+        found = {}
+
+        def measure(run, sets, **_):
+            found.update({name: {case.id for case in cases} for name, cases in sets.items()})
+            return pd.concat([measured(name, 3) for name in sets])
+
+        monkeypatch.setattr("segshift.attribution.measuring.measure", measure)
+        attribute(folder, **options)
+        return found
+
+    return sets_of
+
+
+def today(tmp_path, phantom, **patients):
+    """The config of the cohort as it is now, with other numbers of patients."""
+    words = [f"data.cohort.sites.{site}.patients={count}" for site, count in patients.items()]
+    return composed(*phantom, *words, f"data.cohort.folder={tmp_path / 'today'}")
+
+
+def test_who_is_judged_is_what_the_run_says_not_what_a_new_split_would(
+    asked, sides, tiny_run, phantom, tmp_path
+):
+    config = today(tmp_path, phantom, alpha=12)
+    again = build.split_of(config, build.cohort_of(config)).tests["in_domain"]
+    assert {case.id for case in again} - set(sides["in_domain"])
+    found = asked(sides, data=config.data)
+    told = read_rows(tiny_run / "rows.csv")
+    assert found == {name: set(told.loc[told["set"] == name, "case"]) for name in found}
+    assert set(found) == sides.keys() - {"train", "val"}
+
+
+def test_a_case_that_is_gone_is_named(asked, sides, phantom, tmp_path):
+    with pytest.raises(InputError, match=r"'site-beta' names 1 case.*does not have.*'beta-003'"):
+        asked(sides, data=today(tmp_path, phantom, beta=2).data)
+
+
+def test_patients_who_were_learned_from_are_not_judged(asked, sides):
+    sides["in_domain"].append(learned := sides["train"].pop())
+    with pytest.raises(InputError, match=f"trained or chosen on the patient.*{learned}"):
+        asked(sides)
+
+
+@pytest.mark.parametrize("name", ["prevalence-liver-1", "labels-truth", "guideline-other"])
+def test_sets_of_in_domains_own_patients_are_no_second_sample(asked, sides, name, capsys):
+    sides[name] = sides["in_domain"][:1]
+    assert name not in asked(sides)
+    assert f"left out: {name} judge(s) patients of in_domain" in capsys.readouterr().out
+    own = {key: sides[key] for key in ("train", "val", "in_domain", name)}
+    with pytest.raises(InputError, match=f"leave_site_out.*{name} judge.s. patients of in_domain"):
+        asked(own)
+
+
+def test_a_run_of_one_site_has_no_shift_to_tell(asked, sides):
+    with pytest.raises(InputError, match="tested on in_domain; .*leave_site_out"):
+        asked({key: sides[key] for key in ("train", "val", "in_domain")})
+
+
+def test_a_run_that_does_not_say_who_was_judged(tiny_run, tmp_path):
+    shutil.copytree(tiny_run / "checkpoints", tmp_path / "checkpoints")
+    with pytest.raises(InputError, match="has no split.json"):
+        attribute(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "there"),
+    [
+        (["in_domain", "site-b"], True),
+        (["in_domain"], False),
+        (["site-a", "site-b"], False),
+        (["in_domain", "prevalence-liver-0.2", "labels-truth"], False),
+        ([], False),
+    ],
+)
+def test_the_names_tell_whether_there_is_anything_to_ask(names, there):
+    assert has_target(names) is there
 
 
 def test_the_answers_start_without_torch():

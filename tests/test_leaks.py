@@ -11,15 +11,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_TRAINING, composed, save_nifti
+from conftest import ROOT, TINY_TRAINING, composed, save_nifti
 
 from segshift import build, run
-from segshift.cohort import Case, read_manifest, write_manifest
+from segshift.cohort import Case, Cohort, read_manifest, write_manifest
 from segshift.splits import Split, leave_site_out, selected
 
 SITES = {"near": 7, "next": 7, "far": 4, "beyond": 4}
 OUT = ["far", "beyond"]
 OPTIONS = {"seed": 0, "held_out": OUT, "val_fraction": 0.2, "test_fraction": 0.25}
+AWAY = (f"split.held_out=[{','.join(OUT)}]",)  # the split of most runs here
+# What the rules take that have no default; concept reads the same labels again.
+REQUIRED = {
+    "single_source": ("split.source=near",),
+    "by_column": ("split.column=site", f"split.values=[{','.join(OUT)}]"),
+    "prevalence": (
+        "split.structure=box", "split.prevalence=1.0",
+        "split.volume_ml=0.16", "split.tolerance=0.9",
+        *AWAY,
+    ),
+    "concept": ("split.labels=again",),
+    "leave_site_out": AWAY,
+}  # fmt: skip
+RULES = sorted(path.stem for path in (ROOT / "conf" / "split").glob("*.yaml"))
 LEARNED = ("/state_dict", "/optimizer_states")  # beside these there are the scores of choosing
 NAMES = [f"{site}-{n}" for site, size in SITES.items() for n in range(size)]
 
@@ -46,21 +60,26 @@ def write_cohort(folder: Path, *, other: Collection[str] = ()) -> Path:
             for kind, array in (("image", image), ("label", label))
         ]
         site = name.split("-")[0]
-        cases.append(Case(name, name, site, (files[0],), files[1], (5, 9)))
+        again = {"again": files[1].name}
+        cases.append(Case(name, name, site, (files[0],), files[1], (5, 9), tags=again))
     write_manifest(folder / "m.csv", cases, channels=["image"], structures=["box", "core"])
     return folder / "m.csv"
 
 
 def trained(
-    folder: Path, selection: str, *, other: Collection[str] = (), report: bool = False
+    folder: Path,
+    selection: str,
+    *options: str,
+    other: Collection[str] = (),
+    report: bool = False,
 ) -> Path:
     manifest = write_cohort(folder / "cohort", other=other)
     config = composed(
         *TINY_TRAINING, "data=manifest", f"data.manifest={manifest}", f"store={folder / 'store'}",
-        f"split.held_out=[{','.join(OUT)}]", f"selection={selection}", "model=unet2d",
+        f"selection={selection}", "model=unet2d",
         "trainer.epochs=3", "trainer.steps_per_epoch=15", "plan.batch=2",
         "plan.normalisation=clip_global", "optim.optimizer.lr=0.01",
-        "task.metrics=[{_target_: segshift.metrics.Dice}]",
+        "task.metrics=[{_target_: segshift.metrics.Dice}]", *(options or AWAY),
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         if not report:
@@ -102,8 +121,56 @@ def plain(tmp_path_factory) -> Path:
     return trained(tmp_path_factory.mktemp("plain"), "source_val", report=True)
 
 
+def drawn(rule: str, folder: Path, *, other: Collection[str] = ()) -> tuple[Cohort, Split]:
+    """The split of a rule from its YAML, and the cohort that it is made of."""
+    options = REQUIRED.get(rule, ())
+    if rule == "from_file":
+        near, rest = NAMES[:7], NAMES[7:]
+        folder.mkdir(parents=True)
+        (folder / "split.json").write_text(
+            json.dumps({"train": near[:5], "val": near[5:6], "in_domain": near[6:], "far": rest})
+        )
+        options = (f"split.path={folder / 'split.json'}",)
+    manifest = write_cohort(folder / "cohort", other=other)
+    config = composed("data=manifest", f"data.manifest={manifest}", f"split={rule}", *options)
+    cohort = build.cohort_of(config)
+    return cohort, build.split_of(build.resolved(config), cohort)
+
+
 def judged(split: Split) -> set[str]:
     return {case.id for cases in split.tests.values() for case in cases}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_other_held_out_cases_change_no_split(rule, tmp_path):
+    """Of whom is learned and on whom is chosen; prevalence alone looks at labels, of in_domain."""
+    cohort, one = drawn(rule, tmp_path / "one")
+    out = judged(one)
+    changed, other = drawn(rule, tmp_path / "other", other=out)
+    assert [case.id for case in other.train] == [case.id for case in one.train]
+    assert [case.id for case in other.val] == [case.id for case in one.val]
+    files = [{case.id: case.label.read_bytes() for case in c.cases} for c in (cohort, changed)]
+    assert {name for name in files[0] if files[0][name] != files[1][name]} == out
+
+
+def test_a_single_source_learns_nothing_of_its_fold_or_of_other_sites(tmp_path):
+    options = (
+        "split=single_source", "split.source=near", "split.folds=3",
+        "trainer.epochs=1", "trainer.steps_per_epoch=4",
+    )  # fmt: skip
+    one = trained(tmp_path / "one", "source_val", *options)
+    sides = json.loads((one / "split.json").read_text())
+    known = {*sides["train"], *sides["val"]}
+    assert len(known) == 4
+    assert all(name.startswith("near-") for name in known)
+    out = set(NAMES) - known
+    assert {name for n, side in sides.items() if n not in ("train", "val") for name in side} == out
+    other = trained(tmp_path / "other", "source_val", *options, other=out)
+    for name in ("plan.json", "postprocessing.json", "split.json"):
+        assert (one / name).read_text() == (other / name).read_text()
+    for checkpoint in ("best.ckpt", "last.ckpt"):
+        assert not differing(one, other, checkpoint)
+    assert (one / "rows.csv").read_text() != (other / "rows.csv").read_text()
 
 
 @pytest.mark.parametrize("selection", ["source_val", "leave_one_site_out"])

@@ -297,6 +297,49 @@ def test_one_job_of_two_parts_is_measured_once_in_each(tmp_path: Path) -> None:
     assert study_summary(study, study_tables(study))["jobs/all"] == 1
 
 
+def test_what_two_parts_share_is_one_test_of_holms_correction(tmp_path: Path) -> None:
+    variants = ("loss=dice", "loss=focal")
+    folder = fill_study(tmp_path, seeds=("0",), variants=variants, noises=(0,), pictures=False)
+    jobs = pd.read_csv(folder / "jobs.csv", dtype="str", keep_default_na=False)
+    once = study_tables(read_study(folder))
+    again = jobs[jobs["train"] == "bern"].assign(part="z")
+    pd.concat([jobs, again]).to_csv(folder / "jobs.csv", index=False)
+    shared = read_study(folder)
+    twice = study_tables(shared)
+    assert len(twice.gaps) > len(once.gaps) > 0
+    keys = ["variant", "train", "set", "site", "metric", "structure"]
+    assert (once.gaps["p_holm"] > once.gaps["p"]).any()
+    for table, ours, names in (
+        ("gaps", ["gap", "shift", "p", "p_holm"], keys),
+        ("variants", ["sign_flip_p", "sign_flip_holm"], ["baseline", *keys[:3], "metric"]),
+    ):
+        first, again = getattr(once, table), getattr(twice, table)
+        both = again.merge(first, on=names, suffixes=("", "_once"))
+        assert len(both) == len(again) > 0
+        for name in ours:
+            np.testing.assert_allclose(both[name], both[f"{name}_once"], err_msg=name)
+    for part in ("single_source", "z"):
+        assert (twice.gaps["part"] == part).any()
+    summary = study_summary(shared, twice)
+    assert summary["jobs/all"] == len(jobs)
+    of_all = (0.1 + 0.15 + 0.05) * 3 / 9
+    assert summary["study/loss=dice/gap/dice"] == pytest.approx(of_all)
+
+
+def test_a_shift_costs_what_lies_between_its_curve_and_no_shift(whole) -> None:
+    """0.05 Dice a severity up to 3, in every set of every network; beyond 3 the curve is level."""
+    lost = (0.025 + 0.075 + 0.125 + 2 * 0.15) / 5
+    tables = study_tables(whole)
+    areas = tables.shift_areas[tables.shift_areas["metric"] == "dice"]
+    lines = whole.rows[["part", "variant", "train"]].drop_duplicates()
+    assert len(areas[["part", "variant", "train"]].drop_duplicates()) == len(lines) == 6
+    np.testing.assert_allclose(areas["loss"], lost)
+    np.testing.assert_allclose(areas["area"], areas["start"] - lost)
+    summary = study_summary(whole, tables)
+    assert summary["study/shift/noise/dice"] == pytest.approx(lost)
+    assert summary["study/shift/noise/hd95_mm"] == pytest.approx(30 * lost)
+
+
 def test_undefined_values_are_in_no_mean_and_one_patient_has_no_interval(tmp_path: Path) -> None:
     rows = [
         row("A", "in_domain", "a", "A", math.nan),

@@ -1,16 +1,30 @@
 """Whom a network is chosen on, and how many patients it learns from."""
 
+import json
+import re
+
 import pytest
 from conftest import composed
 from hypothesis import given
 from hypothesis import strategies as st
-from test_splits import FRACTIONS, assert_disjoint, case, cohort, cohorts, ids, patients, shuffled
+from test_splits import (
+    FRACTIONS,
+    assert_disjoint,
+    case,
+    cohort,
+    cohorts,
+    ids,
+    patients,
+    shuffled,
+    sides,
+)
 
 from segshift import build
 from segshift.announcement import announcement
 from segshift.errors import InputError
 from segshift.splits import (
     Split,
+    from_file,
     kfold,
     leave_site_out,
     limited,
@@ -28,6 +42,38 @@ def away(whole, seed=0, sites_out=1):
 def test_source_val_is_the_split_itself():
     split = away(cohort({"dijon": [1] * 6, "oslo": [1] * 6}))
     assert selected(split, rule="source_val", seed=0) is split
+
+
+@pytest.mark.parametrize("rule", ["oracle", "leave_one_site_out"])
+def test_source_val_does_not_choose_where_nothing_is_learned(rule, tmp_path):
+    whole = cohort({"dijon": [1] * 6, "lima": [1] * 6, "oslo": [1] * 6})
+    chosen = selected(away(whole), rule=rule, seed=0)
+    path = tmp_path / "split.json"
+    path.write_text(json.dumps({name: sorted(ids(cases)) for name, cases in sides(chosen).items()}))
+    read = from_file(whole, path=str(path), seed=0, val_fraction=0.2)
+    assert read == chosen
+    sites = sorted({c.site for c in chosen.val})
+    with pytest.raises(InputError, match=re.escape(f"{sites} alone")):
+        selected(read, rule="source_val", seed=0)
+
+
+def test_source_val_takes_a_patient_of_two_sites_of_which_one_is_learned_from():
+    val = (case("1", "p", "dijon"), case("2", "p", "oslo"))
+    tests = {"in_domain": (case("3", "t", "dijon"),)}
+    split = Split((case("4", "q", "dijon"),), val, tests)
+    assert selected(split, rule="source_val", seed=0) is split
+    with pytest.raises(InputError, match=r"has 1 of \['oslo'\] alone"):
+        selected(Split(split.train, val[1:], tests), rule="source_val", seed=0)
+
+
+@given(cohorts, st.integers(0, 5))
+def test_source_val_is_content_with_every_rule(whole, seed):
+    for split in (
+        away(whole, seed),
+        random(whole, seed=seed, **FRACTIONS),
+        kfold(whole, seed=seed, folds=2, fold=1, val_fraction=0.2),
+    ):
+        assert selected(split, rule="source_val", seed=0) is split
 
 
 @given(cohorts, st.integers(0, 5))
@@ -194,6 +240,13 @@ class TestOptions:
         assert unused > 0
         assert f"; {unused} in no set" in told
         assert "in no set" not in announcement(plain)
+
+    def test_the_split_of_an_oracles_run_is_not_source_val(self, phantom, tmp_path):
+        split = self.parts(phantom, "split=leave_site_out", "selection=oracle").split
+        path = tmp_path / "split.json"
+        path.write_text(json.dumps({n: [c.id for c in cases] for n, cases in sides(split).items()}))
+        with pytest.raises(InputError, match="val has 3 of .'beta', 'delta', 'gamma'. alone"):
+            self.parts(phantom, "split=from_file", f"split.path={path}")
 
     def test_the_splits_seed_draws_not_the_runs(self, phantom):
         options = ("split=leave_site_out", "selection=oracle")

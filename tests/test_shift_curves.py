@@ -13,11 +13,13 @@ from segshift import build, run
 from segshift.errors import InputError
 from segshift.report import write_report
 from segshift.report.shifts import losses_of, print_shifts, shift_figure
+from segshift.report.study_curves import most_harmful
 from segshift.results import Row, read_rows, summarise, write_rows
 from segshift.results.curves import (
     read_curves,
     shift_areas,
     shift_curves,
+    shift_losses,
     summarise_shifts,
     write_curves,
 )
@@ -116,7 +118,7 @@ class TestAreas:
         areas = shift_areas(shift_curves(rows), HIGHER)
         np.testing.assert_allclose(areas["loss"], 5)
         assert summarise_shifts(shift_curves(rows), HIGHER)["test/worst_shift/hd95_mm"] == (
-            pytest.approx(10)
+            pytest.approx(5)
         )
 
     def test_signed_and_unknown_metrics_have_no_loss(self):
@@ -135,14 +137,51 @@ class TestAreas:
         assert set(areas["structure"]) == {"liver", "mean"}
 
 
-def test_the_summary_is_the_mean_loss_over_sets_and_severities():
+def test_the_summary_is_the_mean_over_sets_of_what_the_areas_lose():
     summary = summarise_shifts(shift_curves(rows_of(TESTED)), HIGHER)
-    motion = np.mean([0.1, 0.3, -0.05, -0.1])
+    oslo = 0.65 - (0.675 + 2 * 0.725 + 2 * 0.75) / 5
+    motion = (0.85 - 0.64 + oslo) / 2
     assert summary == {
         "test/shift/motion/dice": pytest.approx(motion),
-        "test/shift/rician_noise/dice": pytest.approx(0.25),
-        "test/worst_shift/dice": pytest.approx(0.25),
+        "test/shift/rician_noise/dice": pytest.approx(0.2),
+        "test/worst_shift/dice": pytest.approx(0.2),
     }
+
+
+def test_what_hurts_most_is_the_same_wherever_it_is_said():
+    """Noise has the larger mean loss at the severities that were tested, motion the larger area."""
+    values = {"in_domain": 0.9, "in_domain+motion1": 0.6, "in_domain+motion5": 0.9}
+    curves = shift_curves(rows_of(values | {"in_domain+noise5": 0.7}))
+    areas = shift_areas(curves, HIGHER)
+    of_means = areas[areas["structure"] == "mean"].set_index("shift")["loss"]
+    assert of_means.to_dict() == pytest.approx({"motion": 0.15, "noise": 0.1})
+    losses = shift_losses(areas)
+    assert losses["shift"].tolist() == ["motion", "noise"]
+    assert losses["loss"].tolist() == pytest.approx([0.15, 0.1])
+    assert losses_of(curves, **DICE)[0]["shift"] == "motion"
+    assert most_harmful(areas, metric="dice") == ["motion", "noise"]
+    assert summarise_shifts(curves, HIGHER)["test/worst_shift/dice"] == pytest.approx(0.15)
+
+
+def test_areas_of_several_networks_are_those_of_each():
+    curves = shift_curves(rows_of(TESTED))
+    better = curves.assign(train="b", mean=curves["mean"] / 2)
+    both = pd.concat([curves.assign(train="a"), better])
+    areas = shift_areas(both, HIGHER, by=["train"])
+    alone = shift_areas(curves, HIGHER)
+    for train, scale in (("a", 1), ("b", 0.5)):
+        own = areas[areas["train"] == train].drop(columns="train").reset_index(drop=True)
+        numbers = ["area", "loss", "start", "end"]
+        expected = alone.assign(**{name: alone[name] * scale for name in numbers})
+        pd.testing.assert_frame_equal(own, expected, check_dtype=False)
+
+
+def test_a_point_between_two_without_a_value_is_on_the_line():
+    rows = rows_of({"in_domain": 0.9, "in_domain+blur2": 0.1, "in_domain+blur5": 0.4})
+    rows.loc[rows["set"] == "in_domain+blur2", "value"] = np.nan
+    areas = shift_areas(shift_curves(rows), HIGHER).set_index("structure")
+    assert areas.loc["liver", "area"] == pytest.approx((0.9 + 0.4) / 2)
+    assert areas.loc["liver", "severity"] == 5
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import json
 import os
 import re
 import shlex
@@ -17,15 +18,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from test_conf import choices
 
+import segshift
 from segshift import build
 from segshift.cohort import write_manifest
 from segshift.errors import InputError
-from segshift.results import read_rows
-from segshift.study import cost, folder, procedure, running
+from segshift.results import read_rows, read_study, study_tables
+from segshift.study import console, cost, folder, identity, procedure, running
 from segshift.study.cost import known_cost
-from segshift.study.expansion import Part, combinations, parts_of
-from segshift.study.identity import IRRELEVANT
-from segshift.study.jobs import Job
+from segshift.study.expansion import Part, checked_study, combinations, parts_of
+from segshift.study.identity import IRRELEVANT, check_unchanged
+from segshift.study.jobs import Job, distinct
 from segshift.study.words import divided, overridden, parsed
 
 SITES = ("north", "south", "west")
@@ -51,18 +53,27 @@ def train(config, folder, *, command, choices):
         time.sleep(0.01)
     if Path("fail-" + config.split.held_out).exists():
         raise InputError("no such luck at " + config.split.held_out)
+    (folder / "split.json").write_text('{"train": [], "val": [], "in_domain": [], "site-x": []}')
+    if Path("alone").exists():
+        (folder / "split.json").write_text('{"train": [], "val": [], "in_domain": []}')
     header = "run,set,case,patient,site,structure,metric,value" + chr(10)
     line = 'jobs/x,in_domain,"a,b",p,north,box,dice,0.1' + chr(10)
     (folder / "rows.csv").write_text(header + line)
     (folder / "summary.json").write_text('{"val/dice": 1, "test/in_domain/dice": 0.5}')
 
-def attribute(folder):
+def attribute(folder, *, data):
+    assert data["cohort"], data
     if Path("fail-attribution").exists():
-        raise ValueError("a bug")
+        raise InputError("the case north-0 is gone")
+    time.sleep(0.2)
     with open("attributed.txt", "a") as file:
         file.write(folder.name + chr(10))
 
-sys.modules["segshift.attribution"] = types.SimpleNamespace(attribute=attribute)
+def has_target(names):
+    return len(names) > 1
+
+stub = types.SimpleNamespace(attribute=attribute, has_target=has_target)
+sys.modules["segshift.attribution"] = stub
 sys.modules["segshift.run"] = types.SimpleNamespace(train=train)
 from segshift.study.job import main
 main()
@@ -79,11 +90,14 @@ def stub(file: Path) -> list[str]:
     return [sys.executable, "job.py", str(file)]
 
 
-def carried_out(words: list[str]) -> None:
+def carried_out(words: list[str], *, report=lambda study: None) -> None:
     """A study in this process, its jobs the stub's."""
-    one = procedure.planned_study(words)
+    carry_out(procedure.planned_study(words), report=report)
+
+
+def carry_out(one: procedure.Study, *, report=lambda study: None) -> None:
     one.launcher.command, one.launcher.poll_s = stub, 0.01
-    procedure.carry_out(one, report=lambda study: None)
+    procedure.carry_out(one, report=report)
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +107,15 @@ def manifest(workplace: Path) -> Path:
     path = workplace / "sites" / "m.csv"
     write_manifest(path, cases, channels=["image"], structures=["box", "core"])
     return path
+
+
+@pytest.fixture
+def own(place: Path, base: list[str]) -> list[str]:
+    """The words of a study of a cohort that the test may change."""
+    cases = [make_case(place / "own", f"{s}-{i}", site=s) for s in SITES for i in range(4)]
+    path = place / "own" / "m.csv"
+    write_manifest(path, cases, channels=["image"], structures=["box", "core"])
+    return [*base, f"data.manifest={path}"]
 
 
 @pytest.fixture
@@ -229,12 +252,32 @@ class TestExpansion:
         [
             ({"part": {}}, "study.part"),
             ({"parts": {}}, "study.parts is empty"),
-            ({"parts": {"a": {"override": []}}}, "study.parts.a"),
+            ({"parts": {"a": {"override": []}}}, "study.parts.a.override: .*sites_at_least"),
+            ({"parts": {"a": {"sites_at_least": "two"}}}, "study.parts.a.sites_at_least=two"),
+            ({"parts": {"a": {"sites_at_least": True}}}, "sites_at_least=True"),
+            ({"parts": {"a": {"sites_at_least": 0}}}, "sites_at_least=0"),
+            ({"parts": {"a": {"overrides": "seed=0"}}}, "study.parts.a.overrides=seed=0: a list"),
+            ({"parts": {"a": 3}}, "study.parts.a=3"),
+            ({"parts": ["a"]}, "study.parts="),
+            ({"overrides": "seed=0", "parts": {"a": {}}}, "study.overrides=seed=0: a list"),
+            ({"overrides": [{"seed": 0}], "parts": {"a": {}}}, "study.overrides=.*a list"),
+            ({"attribute": "maybe", "parts": {"a": {}}}, "study.attribute=maybe: true or false"),
+            ({"question": 3, "parts": {"a": {}}}, "study.question=3"),
+            ("mine", "study=mine"),
         ],
     )
     def test_a_study_that_is_none_is_refused(self, study, told):
         with pytest.raises(InputError, match=told):
-            parts_of(study, (), split_options=frozenset)
+            parts_of(checked_study(study), (), split_options=frozenset)
+
+    def test_a_yaml_of_ones_own_is_checked_before_anything_runs(self, place, base):
+        (place / "study" / "mine.yaml").write_text(f"{STUDY}attribute: maybe\n")
+        with pytest.raises(InputError, match="study.attribute=maybe"):
+            planned(*base)
+        (place / "study" / "mine.yaml").write_text("")
+        assert "study=mine" in procedure.help_text()
+        with pytest.raises(InputError, match="study.parts is empty"):
+            planned(*base)
 
     def test_a_word_about_a_split_is_for_the_parts_whose_split_has_it(self):
         splits = {"one": frozenset({"fold", "seed"}), "other": frozenset({"seed"})}
@@ -278,8 +321,38 @@ class TestJobs:
         (place / "study" / "mine.yaml").write_text(twice)
         jobs = planned(*base).jobs
         assert [(job.part, job.train) for job in jobs] == [
-            ("again", "south+west"), ("out", "north+west"), ("out", "north+south"),
+            ("again", "south+west"), ("out", "south+west"), ("out", "north+west"),
+            ("out", "north+south"),
         ]  # fmt: skip
+        assert [job.name for job in distinct(jobs)] == [job.name for job in jobs[1:]]
+        # Variants that differ in what changes no row share it as well.
+        jobs = planned(*base[1:], "study=mine", "trainer.workers=0,1").jobs
+        assert {job.variant for job in jobs} == {"trainer.workers=0", "trainer.workers=1"}
+        assert (len(jobs), len(distinct(jobs))) == (8, 3)
+
+    def test_what_two_parts_share_is_run_once_and_in_the_tables_of_both(self, place, base):
+        twice = STUDY.replace("  out:", "  again: {overrides: [split=leave_site_out, "
+                              "split.held_out=north]}\n  out:")  # fmt: skip
+        (place / "study" / "mine.yaml").write_text(twice)
+        carried_out(base)
+        assert len(started(place)) == 3
+        assert statuses(place) == ["done"] * 4
+        assert len(rows(place).splitlines()) == 4
+        shared = study_tables(read_study(place / "runs" / "study_mine")).matrix
+        assert set(zip(shared["part"], shared["train"], strict=True)) == {
+            ("again", "south+west"), ("out", "south+west"), ("out", "north+west"),
+            ("out", "north+south"),
+        }  # fmt: skip
+
+    def test_no_name_is_longer_than_a_file_system_takes(self, place, own):
+        site = "\u533b" * 80
+        path = place / "own" / "m.csv"
+        path.write_text(path.read_text().replace(",north,", f",{site},"))
+        jobs = planned(*own).jobs
+        assert {job.train for job in jobs} == {f"south+{site}", f"west+{site}", "south+west"}
+        for job in jobs:
+            assert len(f".{job.name}.json.1234567".encode()) <= 255
+        carried_out(own)
 
     def test_the_cohort_is_read_once(self, place, base, monkeypatch):
         reads = []
@@ -358,6 +431,34 @@ class TestIdentity:
         image.write_bytes(image.read_bytes() + b"\0")
         assert not set(self.identities(*words)) & set(before)
 
+    def test_results_of_other_code_are_not_reused(self, place, base, monkeypatch):
+        one = planned(*base)
+        described = {"identity": one.jobs[0].identity, "config": one.jobs[0].config}
+        check_unchanged({**described, "code": identity.code_hash()})
+        with pytest.raises(InputError, match="the code of segshift changed since.*run it again"):
+            check_unchanged({**described, "code": "0"})
+        with pytest.raises(InputError, match="the data changed since"):
+            check_unchanged({"identity": "0", "config": one.jobs[0].config,
+                             "code": identity.code_hash()})  # fmt: skip
+        package = place / "segshift"
+        (package / "room").mkdir(parents=True)
+        (package / "room" / "part.py").write_text("A = 1\n")
+        monkeypatch.setattr(segshift, "__file__", str(package / "__init__.py"))
+        identity.code_hash.cache_clear()
+        other = identity.code_hash()
+        assert not set(self.identities(*base)) & {job.identity for job in one.jobs}
+        for change in (
+            lambda: (package / "room" / "part.py").write_text("A = 2\n"),
+            lambda: (package / "room" / "part.py").rename(package / "room" / "other.py"),
+        ):
+            change()
+            assert identity.code_hash() == other  # of a process that has begun
+            identity.code_hash.cache_clear()
+            other, before = identity.code_hash(), other
+            assert other != before
+        monkeypatch.undo()
+        identity.code_hash.cache_clear()
+
     def test_a_label_that_means_something_else_is_another_case(self, place, base):
         before = self.identities(*base)
         assert self.identities(*base, "data.structures={box: 5, core: 9}") == before
@@ -431,6 +532,11 @@ def statuses(place: Path) -> list[str]:
         return [line["status"] for line in csv.DictReader(file)]
 
 
+def states_of(place: Path, base: list[str]) -> list[folder.State]:
+    found = folder.states(place / "runs" / "study_mine", planned(*base).jobs, attribute=True)
+    return list(found.values())
+
+
 def rows(place: Path) -> str:
     return (place / "runs" / "study_mine" / "rows.csv").read_text()
 
@@ -475,16 +581,70 @@ class TestTheMachine:
         (place / "fail-attribution").touch()
         with pytest.raises(SystemExit, match="3 of 3 jobs failed"):
             carried_out([*base, "study.attribute=true"])
-        assert "ValueError: a bug" in capsys.readouterr().out
+        assert "error: the case north-0 is gone" in capsys.readouterr().out
         assert statuses(place) == ["done"] * 3
         assert rows(place) == expected_rows(place, base)
         (place / "fail-attribution").unlink()
+        before = [one.seconds for one in states_of(place, base)]
         carried_out([*base, "study.attribute=true"])
+        after = [one.seconds for one in states_of(place, base)]
+        assert all(a - b > 0.15 for b, a in zip(before, after, strict=True))
         assert sorted((place / "attributed.txt").read_text().split()) == sorted(started(place))
         carried_out([*base, "study.attribute=true"])
         carried_out(base)
         assert len(started(place)) == 3
         assert len((place / "attributed.txt").read_text().split()) == 3
+
+    def test_a_run_without_another_site_has_nothing_to_attribute(self, place, base):
+        (place / "alone").touch()
+        (place / "fail-attribution").touch()
+        carried_out([*base, "study.attribute=true"])
+        assert all(one.complete for one in states_of(place, base))
+
+    def test_data_that_change_before_a_job_runs_fail_it(self, place, own, capsys):
+        one = planned(*own)
+        image = place / "own" / "images" / "north-0.nii.gz"
+        image.write_bytes(image.read_bytes() + b"\0")
+        with pytest.raises(SystemExit, match="3 of 3 jobs failed"):
+            carry_out(one)
+        out = capsys.readouterr().out
+        assert out.count("the data changed since the study was planned; run it again") == 3
+        assert started(place) == []
+        carried_out(own)
+        assert statuses(place) == ["done"] * 3
+
+    def test_data_that_change_while_a_job_runs_fail_it(self, study, place, own):
+        (place / "hold").touch()
+        first = study(own[-1])
+        until(lambda: len(started(place)) == 1)
+        (place / "own" / "images" / "north-0.nii.gz").unlink()
+        (place / "hold").unlink()
+        out = told(first, status=1)
+        assert out.count("the data changed since the study was planned (") == 3
+        assert "Traceback" not in out
+        assert statuses(place) == ["failed"] * 3
+        assert len(started(place)) == 1
+
+    def test_without_a_result_no_earlier_one_is_shown(self, place, base):
+        carried_out(base, report=procedure.write_report)
+        runs = place / "runs" / "study_mine"
+        page = (runs / "report.html").read_text()
+        assert len((runs / "matrix.csv").read_text().splitlines()) > 1
+        for site in SITES:
+            (place / f"fail-{site}").touch()
+        with pytest.raises(SystemExit, match="3 of 3 jobs failed"):
+            carried_out([*base, "seed=1"], report=procedure.write_report)
+        assert len((runs / "matrix.csv").read_text().splitlines()) == 1
+        assert (runs / "report.html").read_text() != page
+        assert len(rows(place).splitlines()) == 1
+
+    @pytest.mark.parametrize(
+        "word", ["workers=0", "launcher.workers=0", "launcher.workers=-1", "launcher.workers=two",
+                 "launcher.workers=1.5", "launcher.workers=null"],
+    )  # fmt: skip
+    def test_a_number_of_workers_is_one_at_least(self, word, place, base):
+        with pytest.raises(InputError, match=f"{word.replace('null', 'None')}: a whole number"):
+            planned(*base, word)
 
     def test_kill_9_of_the_study_then_the_same_command(self, study, place, base):
         """What it left running ends first, is not started again, and its result is used."""
@@ -594,6 +754,35 @@ done
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux ends them with their parent")
+def test_kill_9_of_a_job_ends_what_it_started_for_its_devices(tmp_path):
+    """As torch's launcher starts them: in a session of their own, which no signal reaches."""
+    child = (
+        "import os, pathlib, sys, time; from segshift.launch import end_with; "
+        "end_with(int(sys.argv[1])); pathlib.Path('ready').write_text(str(os.getpid())); "
+        "time.sleep(60)"
+    )
+    parent = (
+        "import os, subprocess, sys; command = [sys.executable, '-c', sys.argv[1], "
+        "str(os.getpid())]; subprocess.run(command, start_new_session=True)"
+    )
+    job = subprocess.Popen([sys.executable, "-c", parent, child], cwd=tmp_path)
+    ready = tmp_path / "ready"
+    until(lambda: ready.is_file() and ready.read_text() != "")
+    job.kill()
+    job.wait()
+    until(lambda: not is_running(int(ready.read_text())), seconds=5)
+    late = subprocess.run([sys.executable, "-c", child, "1"], cwd=tmp_path, check=False)
+    assert late.returncode == 1  # its parent had ended before it looked
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 class TestSlurm:
     @pytest.fixture
     def cluster(self, place, monkeypatch):
@@ -613,8 +802,25 @@ class TestSlurm:
             planned(*base, "launcher=slurm")
 
     def test_options_are_checked(self, cluster, place, base):
-        with pytest.raises(InputError, match="launcher.hours=0"):
-            planned(*base, "launcher=slurm", "launcher.hours=0")
+        for word in ("hours=0", "hours=two", "memory_gb=-1", "at_once=0", "cpus=0.5", "gpus=-1"):
+            with pytest.raises(InputError, match=f"launcher.{word}"):
+                planned(*base, "launcher=slurm", f"launcher.{word}")
+
+    @pytest.mark.slow
+    def test_a_job_that_is_refused_does_not_stop_the_others(self, cluster, study, place, base):
+        real = (cluster / "sbatch").read_text()
+        (cluster / "sbatch").write_text(
+            real.replace(
+                "for last", 'mkdir "$QUEUE/once" 2>&- && { echo no quota >&2; exit 1; }\nfor last'
+            )
+        )
+        out = told(study("launcher=slurm"), status=1)
+        assert "1 of 3 jobs failed" in out
+        assert "failed, it was not started: " in out
+        assert "no quota" in out
+        assert statuses(place) == ["failed", "done", "done"]
+        told(study("launcher=slurm"))
+        assert rows(place) == expected_rows(place, base)
 
     @pytest.mark.slow
     def test_killed_and_started_again_it_waits_for_what_it_submitted(
@@ -662,8 +868,9 @@ def test_a_study_is_planned_without_torch(place, base):
 
 
 DOCS = (ROOT / "docs" / "studies.md").read_text()
+README = (ROOT / "README.md").read_text()
 SHOWN = [
-    line for block in re.findall(r"```bash\n(.*?)```", DOCS, re.DOTALL)
+    line for block in re.findall(r"```bash\n(.*?)```", DOCS + README, re.DOTALL)
     for line in block.splitlines() if line.startswith("python study.py")
 ]  # fmt: skip
 
@@ -693,8 +900,8 @@ class TestCost:
     def job(self, name: str, *, model: str = "a", steps: int = 10) -> Job:
         config = {"model": {"size": model, "seed": name}, "split": name}
         return Job(
-            name=name, part="p", train="t", variant="", seed="0", fold="", steps=steps,
-            identity=name, overrides=(), choices={}, config=config,
+            name=name, part="p", train="t", variant="", seed="0", fold="", steps=steps, passes=2,
+            oracle=(0, 0), identity=name, overrides=(), choices={}, config=config,
         )  # fmt: skip
 
     def test_from_finished_jobs_of_the_same_network_or_of_all(self):
@@ -707,10 +914,41 @@ class TestCost:
         assert known_cost(jobs, jobs, states, at_once=1) is None
         states |= {"done": folder.State("done", 5.0), "slow": folder.State("done", 40.0)}
         rest = known_cost(jobs[2:], jobs, states, at_once=2)
-        assert (rest.jobs, rest.steps) == (3, 53)
+        assert (rest.jobs, rest.steps, rest.passes) == (3, 53, 6)
         assert rest.seconds == pytest.approx((10 * 0.5 + 40 * 2.0 + 3 * 45 / 30) / 2)
         alone = known_cost(jobs[2:3], jobs, states, at_once=100)
         assert alone.seconds == pytest.approx(5.0)
+
+    def test_every_set_is_tested_as_it_is_and_through_every_shift(self, place, base):
+        shifted = planned(*base, "shift=mild").jobs
+        severities = len(build.shifts_of(OmegaConf.create(shifted[0].config)))
+        assert severities > 1
+        assert {job.passes for job in shifted} == {2 * (1 + severities)}
+
+    def test_how_much_of_a_site_its_own_network_judges_is_told(self, place, base):
+        words = [*base[1:], "study=cross_site"]
+        told = console.oracle_line(planned(*words, "seed=0,1").jobs)
+        assert told == (
+            "oracle:    judges 1 of 4 patients at north, 1 of 4 patients at south, "
+            "1 of 4 patients at west; split.fold=0,1,2,3 judges all"
+        )
+        assert "3 of 4 patients at west" in console.oracle_line(
+            planned(*words, "split.fold=0,1,3").jobs
+        )
+        assert console.oracle_line(planned(*words, "split.fold=0,1,2,3").jobs) == ""
+        assert console.oracle_line(planned(*base).jobs) == ""
+
+    def test_a_job_that_ended_tells_of_every_set_as_it_was_acquired(self, tmp_path):
+        sets = {"train": [], "val": [], "in_domain": [], "scanner-b": [], "prevalence-0.2": []}
+        (tmp_path / "split.json").write_text(json.dumps(sets))
+        (tmp_path / "summary.json").write_text(json.dumps({
+            "val/hd95": 1, "test/in_domain/hd95": 2.0, "test/scanner-b/hd95": 3.0,
+            "test/scanner-b/dice": 0.5, "test/scanner-b+noise1/hd95": 9.0,
+            "test/prevalence-0.2/hd95": 4.0,
+        }))  # fmt: skip
+        assert console.ended_line(tmp_path, seconds=7.4) == (
+            "hd95 in_domain 2.000, scanner-b 3.000, prevalence-0.2 4.000; 7 s"
+        )
 
     def test_each_network_is_measured_once(self, place, base, monkeypatch):
         jobs = planned(*base, "model=unet2d,unet25d", "seed=0,1", "trainer.steps_per_epoch=7").jobs
@@ -721,16 +959,30 @@ class TestCost:
         )
         found = cost.measured_cost(jobs)
         assert len(measured) == 2
-        assert (found.jobs, found.steps) == (12, 84)
+        assert (found.jobs, found.steps, found.passes) == (12, 84, 24)
         assert found.seconds > 0
 
 
+def left_in(study: Path) -> dict[str, object]:
+    """Every table and summary of a study and of its jobs, without times."""
+    found: dict[str, object] = {}
+    for place in (study, *sorted((study / "jobs").glob("*/"))):
+        for path in place.glob("*.csv"):
+            lines = list(csv.DictReader(path.open()))
+            timeless = [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+            found[str(path.relative_to(study))] = timeless
+        numbers = json.loads((place / "summary.json").read_text())
+        kept = {k: v for k, v in numbers.items() if not k.startswith(("time/", "memory/"))}
+        found[str((place / "summary.json").relative_to(study))] = kept
+    return found
+
+
 @pytest.mark.slow
-def test_killed_in_the_middle_a_real_study_ends_with_the_same_rows(study, place, base):
-    """kill -9 of the study and of its job at once, as a machine that loses power."""
+def test_killed_twice_a_real_study_leaves_what_an_undisturbed_one_does(study, place, base):
+    """kill -9 of the study and its job: in the training, then in the attribution."""
     words = [
         *base, "data.sites=[north,south]", "model=unet2d", "trainer.epochs=2",
-        "trainer.steps_per_epoch=20", "plan.batch=2",
+        "trainer.steps_per_epoch=20", "plan.batch=2", "study.attribute=true",
     ]  # fmt: skip
     yaml = place / "study" / "mine.yaml"
     yaml.write_text(STUDY.replace("at_least: 3", "at_least: 2"))
@@ -738,19 +990,32 @@ def test_killed_in_the_middle_a_real_study_ends_with_the_same_rows(study, place,
     def start(name: str) -> subprocess.Popen[str]:
         return study(*words[len(base) :], f"name={name}", script=ROOT / "study.py")
 
+    def kill(process: subprocess.Popen[str]) -> None:
+        process.kill()
+        for pid in pids_of(first):
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+
     told(start("whole"))
     broken = start("broken")
     first = planned(*words).jobs[0].name
-    log = place / "runs" / "broken" / "jobs" / f"{first}.log"
+    job = place / "runs" / "broken" / "jobs" / first
+    log = job.with_suffix(".log")
     until(lambda: log.is_file() and "epoch 1/2" in log.read_text(), seconds=100)
-    broken.kill()
-    for pid in pids_of(first):
-        os.kill(pid, signal.SIGKILL)
-    broken.wait()
+    kill(broken)
     assert not (place / "runs" / "broken" / "rows.csv").exists()
+    broken = start("broken")
+    until(lambda: (job / folder.MARKER).is_file(), seconds=200)
+    kill(broken)
+    assert not (job / "attribution.csv").exists()
     out = told(start("broken"))
     assert "2/2" in out
-    whole, again = ((place / "runs" / n / "rows.csv").read_bytes() for n in ("whole", "broken"))
+    assert log.read_text().count("epoch 2/2") == 1
+    whole, again = (left_in(place / "runs" / name) for name in ("whole", "broken"))
     assert whole == again
-    assert whole.count(b"\n") > 20
+    assert {"rows.csv", "matrix.csv", "attribution.csv", f"jobs/{first}/attribution.csv"} <= set(
+        whole
+    )
+    assert len(whole["rows.csv"]) > 20
+    assert whole["attribution.csv"]
     assert (place / "runs" / "broken" / "report.html").is_file()

@@ -23,6 +23,7 @@ from segshift.report.study_console import print_study
 from segshift.report.study_curves import curves_sentence, most_harmful
 from segshift.report.study_lanes import ELSEWHERE, HERE, LANES, SEVERAL, study_lanes
 from segshift.report.study_words import answers, overview, train_label
+from segshift.report.study_worst import worst_pictures
 from segshift.results import (
     case_means,
     line_names,
@@ -31,6 +32,7 @@ from segshift.results import (
     train_test_matrix,
     write_rows,
 )
+from segshift.results.curves import shift_areas
 from segshift.tracking import log_study, log_study_results
 
 SITES = ("bern", "dijon", "toronto")
@@ -61,7 +63,15 @@ def section(page: str, title: str) -> str:
 
 
 def test_every_file_is_written_and_every_figure_drawn(folder: Path) -> None:
-    for name in ("matrix", "gaps", "leave_site_out", "failures", "shifts", "attribution"):
+    for name in (
+        "matrix",
+        "gaps",
+        "leave_site_out",
+        "failures",
+        "shifts",
+        "shift_areas",
+        "attribution",
+    ):
         assert len(pd.read_csv(folder / f"{name}.csv")) > 0, name
     for name in ("matrix", "gaps", "curves"):
         data = (folder / "figures" / f"{name}.png").read_bytes()
@@ -203,15 +213,23 @@ def test_worst_cases_stand_beside_what_the_own_network_made_of_them(page: str) -
     assert re.findall(r"<h3>(.*?)</h3>", part) == ["toronto", "bern", "dijon"]
 
 
+def areas_of(curves: pd.DataFrame) -> pd.DataFrame:
+    directions = {"dice": True, "hd95_mm": False}
+    return shift_areas(curves, directions, by=["part", "variant", "train"])
+
+
 def test_curves_name_the_shift_that_hurts_most(folder: Path) -> None:
     curves = shift_table(read_study(folder).rows)
     mild = curves.assign(shift="mild", mean=curves["mean"] + 0.01 * (curves["severity"] > 0))
     both = pd.concat([mild, curves])
-    assert most_harmful(both, metric="dice") == ["noise", "mild"]
-    assert most_harmful(both, metric="hd95_mm") == ["mild", "noise"]  # 0.01 mm more there
-    start, end = (curves_sentence(both, metric="dice").split()[place] for place in (5, 7))
+    assert most_harmful(areas_of(both), metric="dice") == ["noise", "mild"]
+    assert most_harmful(areas_of(both), metric="hd95_mm") == ["mild", "noise"]  # 0.01 mm more there
+    start, end = (curves_sentence(areas_of(both), metric="dice").split()[place] for place in (5, 7))
     assert float(start) - float(end) == pytest.approx(0.15, abs=0.0011)
-    assert curves_sentence(curves[:0], metric="dice") == ""
+    assert "hurts most" in curves_sentence(areas_of(both), metric="dice")
+    better = curves.assign(mean=curves["mean"] + 0.5 * (curves["severity"] > 0))
+    assert "No shift hurts" in curves_sentence(areas_of(better), metric="dice")
+    assert curves_sentence(areas_of(curves[:0]), metric="dice") == ""
 
 
 def test_attributions_are_said_in_words_and_disagreement_is_counted(folder: Path) -> None:
@@ -263,6 +281,101 @@ def test_a_half_finished_study_says_what_is_missing(tmp_path: Path) -> None:
         assert what in said
     assert "Trained at several sites" not in page
     assert "jobs 5 of 9 done" in section(page, "What was run")
+
+
+def test_nothing_of_earlier_contents_stays(tmp_path: Path) -> None:
+    """A job that is gone from jobs.csv, or failed since, leaves no table, figure or number."""
+    folder = fill_study(tmp_path, seeds=("0",), patients=2)
+    write_study_report(folder)
+    drawn = ["figures/matrix.png", "figures/gaps.png", "figures/curves.png", "figures/overlays"]
+    assert all((folder / name).exists() for name in drawn)
+    (folder / "figures" / "mine.png").touch()
+    assert len(pd.read_csv(folder / "attribution.csv")) > 0
+    jobs = pd.read_csv(folder / "jobs.csv", dtype="str", keep_default_na=False)
+    jobs.head(1).assign(status="failed").to_csv(folder / "jobs.csv", index=False)
+    (folder / "rows.csv").unlink()
+    page = write_study_report(folder).read_text(encoding="utf-8")
+    assert pd.read_csv(folder / "attribution.csv").empty
+    assert "Which shift is it?" not in page
+    assert not any((folder / name).exists() for name in drawn)
+    assert (folder / "figures" / "mine.png").exists()
+    assert "memory" not in section(page, "What was run")  # a summary.json of each job lies there
+
+
+def test_the_page_says_on_whom_networks_were_chosen(tmp_path: Path) -> None:
+    folder = fill_study(tmp_path, sites=("bern", "dijon"), seeds=("0",), patients=2)
+    jobs = pd.read_csv(folder / "jobs.csv", dtype="str")["job"]
+    assert "Chosen by" not in write_study_report(folder).read_text(encoding="utf-8")
+    for job in jobs:
+        config = {"selection": "source_val"}
+        (folder / "jobs" / f"{job}.json").write_text(json.dumps({"config": config}))
+    page = write_study_report(folder).read_text(encoding="utf-8")
+    head = page.split("<h2>")[0]
+    assert "Chosen by selection=source_val, patients of the training sites." in head
+    assert 'class="trouble"' not in head
+    config = {"selection": "oracle"}
+    (folder / "jobs" / f"{jobs[0]}.json").write_text(json.dumps({"config": config}))
+    head = write_study_report(folder).read_text(encoding="utf-8").split("<h2>")[0]
+    assert "selection=source_val, patients of the training sites (3 of 4 jobs)." in head
+    assert "selection=oracle, patients of the sites that it is tested at (1 of 4 jobs)" in head
+    assert '<p class="trouble">1 of 4 jobs were chosen on patients of the sites that they' in head
+    text = io.StringIO()
+    print_study(folder, console=Console(file=text, width=300))
+    assert "1 of 4 jobs were chosen on" in text.getvalue()
+
+
+def test_the_own_network_beside_a_worst_case_is_of_the_same_variant_and_seed(
+    tmp_path: Path,
+) -> None:
+    sites, variants = ("bern", "dijon"), ("loss=dice", "loss=focal")
+    folder = fill_study(tmp_path, sites=sites, seeds=("0", "1"), variants=variants, patients=2)
+    jobs = pd.read_csv(folder / "jobs.csv", dtype="str", keep_default_na=False)
+    rows = pd.read_csv(folder / "rows.csv", keep_default_na=False, dtype={"value": float})
+    foreign = (jobs["train"] == "bern") & (jobs["variant"] == "loss=focal") & (jobs["seed"] == "1")
+    worst = rows["run"].isin(jobs.loc[foreign, "job"]) & rows["set"].str.startswith("site-")
+    rows.loc[worst, "value"] = 0.1
+    rows.to_csv(folder / "rows.csv", index=False)
+    study = read_study(folder)
+    shown = worst_pictures(study.rows, folder, metric="dice", structures=["liver", "tumour"])
+    first, own, *_ = shown["dijon"]
+    assert first.where.endswith("trained at bern, loss=focal")
+    assert own.where.endswith("trained at dijon, loss=focal")
+    case = first.where.split(",")[0]
+    theirs = study.rows[
+        (study.rows["case"] == case)
+        & (study.rows["set"] == "in_domain")
+        & (study.rows["metric"] == "dice")
+        & (study.rows["variant"] == "loss=focal")
+    ]
+    means = theirs.groupby("seed")["value"].mean()
+    assert means["0"] != pytest.approx(means["1"])
+    assert own.head == f"dice {means['1']:.3f}"
+    # Without that network's results there is no other in its place.
+    without = study.rows[(study.rows["seed"] != "1") | (study.rows["train"] != "dijon")]
+    alone = worst_pictures(without, folder, metric="dice", structures=["liver", "tumour"])["dijon"]
+    assert [picture.where.count("trained at dijon") for picture in alone] == [0, 0]
+
+
+def test_a_job_of_two_parts_is_one_pair_and_one_job_on_the_page(tmp_path: Path) -> None:
+    folder = fill_study(tmp_path, sites=("bern", "dijon"), seeds=("0",), pictures=False)
+    jobs = pd.read_csv(folder / "jobs.csv", dtype="str", keep_default_na=False)
+    once = write_study_report(folder).read_text(encoding="utf-8")
+    pd.concat([jobs, jobs.assign(part="again")]).to_csv(folder / "jobs.csv", index=False)
+    twice = write_study_report(folder).read_text(encoding="utf-8")
+    for title in ("Answer", "What is lost, and why"):
+        assert section(twice, title) == section(once, title)
+    assert "4 jobs" in section(twice, "What was run")
+    assert "jobs 4 of 4 done" in section(twice, "What was run")
+    assert "bern (again)" in section(twice, "Trained here")
+
+
+def test_areas_under_the_curves_are_on_the_page(page: str) -> None:
+    """In domain and elsewhere the mean falls by 0.05 a severity up to 3, and stays there."""
+    lost = (0.025 + 0.075 + 0.125 + 2 * 0.15) / 5
+    table = section(page, "Under a growing shift")
+    numbers = [float(text) for text in table.split(" lost noise ")[1].split()]
+    assert numbers[2::3] == pytest.approx([lost, lost], abs=1e-3)
+    assert numbers[0] - numbers[1] == pytest.approx(lost, abs=2e-3)
 
 
 def test_a_study_without_results_has_a_page(tmp_path: Path) -> None:
@@ -350,8 +463,8 @@ def test_tables_figures_page_and_numbers_are_logged(folder: Path) -> None:
     run = Recorder()
     log_study_results(run, folder)
     assert set(run.logged) == {
-        "matrix", "gaps", "leave_site_out", "failures", "shifts", "attribution", "jobs", "curves",
-        "report",
+        "matrix", "gaps", "leave_site_out", "failures", "shifts", "shift_areas", "attribution",
+        "jobs", "curves", "report",
     }  # fmt: skip
     assert len(run.logged["jobs"].data) == 18
     assert isinstance(run.logged["curves"], wandb.Image)

@@ -66,7 +66,7 @@ def experiment(config: DictConfig, *, plan: Plan | None = None) -> Experiment:
         **{str(key): value for key, value in config.plan.items()},
     )
     check_cases((*split.val, *(c for cases in split.tests.values() for c in cases)), plan)
-    return Experiment(config, cohort, split, evaluation_sets(split.tests, _shifts(config)), plan)
+    return Experiment(config, cohort, split, evaluation_sets(split.tests, shifts_of(config)), plan)
 
 
 def checked(config: DictConfig) -> DictConfig:
@@ -115,7 +115,7 @@ def unseen_sets(config: DictConfig, cohort: Cohort, run: "LoadedRun") -> tuple[E
         print(f"left out {len(cases) - len(unseen)} cases of patients that the model has seen")
     sites = sorted({case.site for case in unseen})
     tests = {f"site-{s}": tuple(case for case in unseen if case.site == s) for s in sites}
-    return evaluation_sets(tests, _shifts(config))
+    return evaluation_sets(tests, shifts_of(config))
 
 
 def resolved(config: DictConfig) -> DictConfig:
@@ -275,7 +275,8 @@ def _missing(node: Any, key: str = "") -> Iterator[str]:  # noqa: ANN401
         yield from _missing(child, f"{key}.{name}" if key else str(name))
 
 
-def _shifts(config: DictConfig) -> list[Shift]:
+def shifts_of(config: DictConfig) -> list[Shift]:
+    """The shifts that `shift` names, each severity by itself."""
     entries = expanded(**OmegaConf.to_container(config.shift))  # type: ignore[arg-type]
     return distinct([instantiate(OmegaConf.create(entry)) for entry in entries])
 

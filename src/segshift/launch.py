@@ -1,10 +1,15 @@
 """Several processes for one run, one per device."""
 
+import ctypes
 import logging
+import os
+import signal
 import sys
 from pathlib import Path
 
 from segshift.errors import InputError
+
+PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent ends
 
 
 def launch(folder: Path, *, processes: int) -> None:
@@ -30,9 +35,21 @@ def launch(folder: Path, *, processes: int) -> None:
         max_restarts=0,
     )
     try:
-        elastic_launch(launch, sys.executable)("-m", "segshift.worker", str(folder))
+        command = "-m", "segshift.worker", str(folder), str(os.getpid())
+        elastic_launch(launch, sys.executable)(*command)
     except ChildFailedError as error:
         failed = ", ".join(str(rank) for rank in sorted(error.failures))
         raise InputError(f"process {failed} of {processes} failed; its message is above") from error
     except SignalException:
         sys.exit(1)  # the processes were told, and rank 0 said what it saved
+
+
+def end_with(parent: int) -> None:
+    """On Linux, end this process as soon as the one that started it is no more, even by kill -9.
+
+    It would go on writing into a folder in which another process may have begun anew.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended before that
+            sys.exit(1)

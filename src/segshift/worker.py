@@ -1,4 +1,4 @@
-"""One process of a distributed run: `python -m segshift.worker RUN_FOLDER`."""
+"""One process of a distributed run: `python -m segshift.worker RUN_FOLDER PARENT_PROCESS`."""
 
 import json
 import os
@@ -10,12 +10,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from segshift import build
 from segshift.errors import InputError, TrainingDivergedError
+from segshift.launch import end_with
 from segshift.plan import plan_from_dict
 from segshift.run import fit_and_test, stored
 
 
 def main() -> None:
     """Do the run that the frozen `config.yaml` of the folder describes."""
+    end_with(int(sys.argv[2]))
     folder = Path(sys.argv[1])
     config = OmegaConf.load(folder / "config.yaml")
     assert isinstance(config, DictConfig)

@@ -79,7 +79,11 @@ def _habit(sides: Sides, structure: str) -> Habit | None:
     shifts_mm = np.array([float(name.split("/", 2)[1]) for name in columns])
     best_home, best_away = (side[columns].max(axis=1) for side in (sides.home, sides.away))
     usual = best_home.median()
-    home, away = sides.home[best_home >= WELL * usual], sides.away[best_away >= WELL * usual]
+    # A prediction far off everywhere has no offset to tell of.
+    home, away = (
+        side[(best >= WELL * usual) & side[f"offset_mm/{structure}"].notna()]
+        for side, best in ((sides.home, best_home), (sides.away, best_away))
+    )
     patients = home["patient"].nunique(), away["patient"].nunique()
     if not usual >= JUDGED_BY or min(patients) < 2:
         return None

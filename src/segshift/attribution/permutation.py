@@ -15,12 +15,12 @@ from scipy.spatial.distance import cdist
 from scipy.stats import rankdata
 
 from segshift import seeds
+from segshift.results.significance import ROUNDING
 
 Array = NDArray[np.float64]
 
 EXACT_UP_TO = 10_000  # ways to choose the first sample
 DRAWN = 9_999
-ROUNDING = 1e-10  # sums of the same numbers in another order differ by less
 
 
 def choices(
@@ -85,6 +85,7 @@ def rank_differences(values: Array, members: NDArray[np.bool_]) -> Array:
 
 def share_at_least(statistics: Array) -> float:
     """P of the first of `statistics` (choices,), which is the real one: large ones are rare."""
+    assert np.isfinite(statistics).all()  # held against NaN every choice is small
     return float(np.mean(statistics >= statistics[0] - ROUNDING))
 
 

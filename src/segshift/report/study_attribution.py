@@ -13,7 +13,7 @@ import pandas as pd
 
 from segshift.report.measures import records
 from segshift.report.study_words import train_label
-from segshift.results import place_name
+from segshift.results import DONE, place_name
 from segshift.results.rows import read_strings
 from segshift.results.study import LINE
 
@@ -45,10 +45,11 @@ class PairVerdicts:
 
 
 def read_attributions(folder: Path, jobs: pd.DataFrame) -> pd.DataFrame:
-    """The attribution.csv of every job that has one, beside its line, seed, fold and job."""
+    """The attribution.csv of every finished job that has one, beside its line, seed and fold."""
     columns = [*LINE, "seed", "fold", "job"]
     tables = [pd.DataFrame(columns=[*columns, *ANSWERS])]
-    for job in records(jobs[columns].drop_duplicates().sort_values(columns)):
+    done = jobs[jobs["status"] == DONE]
+    for job in records(done[columns].drop_duplicates().sort_values(columns)):
         path = folder / "jobs" / job["job"] / "attribution.csv"
         if path.is_file():
             table = read_strings(path, columns=ANSWERS, what="answers")[list(ANSWERS)]

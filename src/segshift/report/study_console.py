@@ -10,9 +10,10 @@ from rich.text import Text
 
 from segshift.report.console import empty_table
 from segshift.report.heat import Heat, Scale, heat_of
+from segshift.report.study_jobs import selection
 from segshift.report.study_page import gap_lines
 from segshift.report.study_words import answers, overview, troubles
-from segshift.results import MEAN, line_names, main_metric, read_jobs, read_means
+from segshift.results import MEAN, distinct, line_names, main_metric, read_jobs, read_means
 
 FITTING_SITES = 6  # beside each other in a terminal; the page has all
 PRINTED_PAIRS = 20
@@ -25,7 +26,8 @@ def print_study(folder: Path, *, metric: str | None = None, console: Console | N
     """
     console = console or Console()
     jobs = read_jobs(folder / "jobs.csv")
-    matrix, gaps = (read_means(folder / f"{name}.csv") for name in ("matrix", "gaps"))
+    matrix = read_means(folder / "matrix.csv")
+    gaps = distinct(read_means(folder / "gaps.csv"))
     chosen = metric or main_metric(matrix)
     matrix = matrix[matrix["metric"] == chosen]
     means = matrix[matrix["structure"] == MEAN]
@@ -41,7 +43,7 @@ def print_study(folder: Path, *, metric: str | None = None, console: Console | N
     if lines:
         console.print(_gaps(lines[:PRINTED_PAIRS], metric=chosen, left=len(lines) - PRINTED_PAIRS))
     said = [overview(gaps, metric=chosen), *answers(gaps, metric=chosen, sites=sites)]
-    for sentence in [*filter(None, said), *troubles(jobs)]:
+    for sentence in [*filter(None, [*said, *selection(folder, jobs)]), *troubles(jobs)]:
         console.print(Text(sentence))
 
 

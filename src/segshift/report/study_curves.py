@@ -5,42 +5,62 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from segshift.report.figures import FAINT, GREY, INK
-from segshift.report.measures import are_fractions, digits, written
+from segshift.report.measures import are_fractions, digits, records, written
 from segshift.report.study_lanes import ELSEWHERE, HERE
-from segshift.results import IN_DOMAIN, MEAN, higher_is_better
+from segshift.results import IN_DOMAIN, MEAN
+from segshift.results.curves import SEVERITIES, shift_losses
 
 COLUMNS = 3
 DRAWN_SHIFTS = 12
-SEVERITIES = range(6)
 
 
-def most_harmful(curves: pd.DataFrame, *, metric: str) -> list[str]:
-    """The shifts, that with the largest mean loss over its severities first."""
-    of_mean = _of_mean(curves, metric)
-    change = {
-        str(shift): own.loc[own["severity"] > 0, "mean"].mean()
-        - own.loc[own["severity"] == 0, "mean"].mean()
-        for shift, own in of_mean.groupby("shift")
-    }
-    sign = 1 if higher_is_better(metric) else -1
-    return sorted(change, key=lambda shift: (sign * change[shift], shift))
+def most_harmful(areas: pd.DataFrame, *, metric: str) -> list[str]:
+    """The shifts, that with the largest mean loss first."""
+    losses = shift_losses(areas)
+    return [str(shift) for shift in losses.loc[losses["metric"] == metric, "shift"]]
 
 
-def curves_sentence(curves: pd.DataFrame, *, metric: str) -> str:
+def curves_sentence(areas: pd.DataFrame, *, metric: str) -> str:
     """Which shift hurts most, and how much; "" without a shift."""
-    shifts = most_harmful(curves, metric=metric)
-    if not shifts:
+    losses = shift_losses(areas)
+    losses = losses[losses["metric"] == metric]
+    if losses.empty:
         return ""
-    own = _of_mean(curves, metric)
-    means = own[own["shift"] == shifts[0]].groupby("severity")["mean"].mean()
-    start, end = (written(means.iloc[place], digits(metric)) for place in (0, -1))
-    return f"{shifts[0]} hurts most: mean {metric} {start} to {end} at severity {means.index[-1]}."
+    worst = records(losses)[0]
+    start, area, end = (written(worst[key], digits(metric)) for key in ("start", "area", "end"))
+    told = (
+        f"mean {metric} {start} to {end} at severity {worst['severity']:.3g}, {area} over all of "
+        f"the curve from 0 to {SEVERITIES}"
+    )
+    if worst["loss"] <= 0:
+        return f"No shift hurts on average; the worst is {worst['shift']}: {told}."
+    return f"{worst['shift']} hurts most: {told}."
 
 
-def curves_figure(curves: pd.DataFrame, *, metric: str) -> Figure:
+def area_lines(areas: pd.DataFrame, *, metric: str) -> list[dict[str, str]]:
+    """A line per shift and variant, worst shift first: area and loss in domain and elsewhere."""
+    own = areas[areas["metric"] == metric]
+    keys = ["variant", "shift"]
+    inside = shift_losses(own[own["set"] == IN_DOMAIN], by=["variant"]).set_index(keys)
+    outside = shift_losses(own[own["set"] != IN_DOMAIN], by=["variant"]).set_index(keys)
+    both = inside.join(outside.add_suffix("_outside"), how="outer").reset_index()
+    order = {shift: place for place, shift in enumerate(most_harmful(areas, metric=metric))}
+    both = both.assign(place=both["shift"].map(order)).sort_values(["place", "variant"])
+    names = [f"{name}{end}" for end in ("", "_outside") for name in ("start", "area", "loss")]
+    return [
+        {
+            "shift": line["shift"],
+            "variant": line["variant"],
+            **{name: written(line[name], digits(metric)) for name in names},
+        }
+        for line in records(both)
+    ]
+
+
+def curves_figure(curves: pd.DataFrame, areas: pd.DataFrame, *, metric: str) -> Figure:
     """Thin: every training and set. Thick: the means of the sets in domain and of those outside."""
-    own = _of_mean(curves, metric)
-    shifts = most_harmful(curves, metric=metric)[:DRAWN_SHIFTS]
+    own = curves[(curves["metric"] == metric) & (curves["structure"] == MEAN)]
+    shifts = most_harmful(areas, metric=metric)[:DRAWN_SHIFTS]
     lines = -(-len(shifts) // COLUMNS)
     figure = Figure(figsize=(8.4, 0.5 + 2.1 * lines), dpi=150, layout="constrained")
     panels = figure.subplots(lines, COLUMNS, squeeze=False, sharex=True, sharey=True).ravel()
@@ -73,13 +93,9 @@ def _panel(axes: Axes, curves: pd.DataFrame, *, title: str) -> None:
         means = of.groupby("severity")["mean"].mean()
         if len(means):
             axes.plot(means, color=colour, lw=2, ls=style, marker="o", ms=3.5, label=label)
-    axes.set_xticks(list(SEVERITIES))
+    axes.set_xticks(range(SEVERITIES + 1))
     axes.set_title(title, fontsize=8.5, color=INK, loc="left", parse_math=False)
     axes.set_xlabel("severity", fontsize=7.5, color=GREY)
     axes.tick_params(labelsize=7.5, colors=GREY, labelbottom=True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
-
-
-def _of_mean(curves: pd.DataFrame, metric: str) -> pd.DataFrame:
-    return curves[(curves["metric"] == metric) & (curves["structure"] == MEAN)]

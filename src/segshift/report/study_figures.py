@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from segshift.report.figures import FAINT, GREY, INK, OKABE_ITO, jitter
-from segshift.report.heat import Heat, Scale
+from segshift.report.heat import Cell, Heat, Scale
 from segshift.report.lanes import Lanes
 from segshift.report.measures import records
 from segshift.report.study_lanes import KEY
@@ -94,51 +95,45 @@ def _cell_inches(heat: Heat) -> tuple[float, float]:
 def _heat(axes: Axes, heat: Heat, *, scale: Scale) -> None:
     for y, line in enumerate(heat.lines):
         for x, cell in enumerate(line.cells):
-            corner = (x - 0.5, y - 0.5)
-            if cell is None:
-                axes.add_patch(_box(corner, FAINT, hatch="///"))
-                continue
-            axes.add_patch(_box(corner, cell.ground))
-            few = len(heat.columns) <= WITH_INTERVALS
-            weight = "bold" if cell.own else "normal"
-            axes.text(
-                x,
-                y - (0.12 if few else 0),
-                cell.text,
-                ha="center",
-                va="center",
-                fontsize=9 if few else 6.5,
-                color=cell.ink,
-                weight=weight,
-            )
-            if few:
-                axes.text(
-                    x,
-                    y + 0.22,
-                    cell.interval,
-                    ha="center",
-                    va="center",
-                    fontsize=6.3,
-                    color=cell.ink,
-                )
-    axes.set_xlim(-0.5, max(len(heat.columns), 1) - 0.5)
-    axes.set_ylim(max(len(heat.lines), 1) - 0.5, -0.5)
-    names = [_short(name) for name in heat.columns]
+            _cell(axes, cell, (x, y), few=len(heat.columns) <= WITH_INTERVALS)
+    _heat_axes(axes, heat)
+    text = f"mean {scale.metric}; bold: trained at this site"
+    axes.set_xlabel(text, fontsize=8, color=GREY, parse_math=False)
+
+
+def _cell(axes: Axes, cell: Cell | None, place: tuple[float, float], *, few: bool) -> None:
+    x, y = place
+    hatch = None if cell else "///"
+    ground = cell.ground if cell else FAINT
+    axes.add_patch(
+        Rectangle(
+            (x - 0.5, y - 0.5), 1, 1, facecolor=ground, edgecolor="white", lw=1.5, hatch=hatch
+        )
+    )
+    if cell is None:
+        return
+    style: dict[str, Any] = {"ha": "center", "va": "center", "color": cell.ink}
+    weight, size = "bold" if cell.own else "normal", 9 if few else 6.5
+    axes.text(x, y - (0.12 if few else 0), cell.text, fontsize=size, weight=weight, **style)
+    if few:
+        axes.text(x, y + 0.22, cell.interval, fontsize=6.3, **style)
+
+
+def _heat_axes(axes: Axes, heat: Heat) -> None:
+    columns = [_short(name) for name in heat.columns]
+    lines = [_short(line.name) for line in heat.lines]
+    axes.set_xlim(-0.5, max(len(columns), 1) - 0.5)
+    axes.set_ylim(max(len(lines), 1) - 0.5, -0.5)
     axes.xaxis.tick_top()
-    axes.set_xticks(range(len(names)), names, fontsize=8, parse_math=False)
+    axes.set_xticks(range(len(columns)), columns, fontsize=8, parse_math=False)
     wide, _ = _cell_inches(heat)
-    if max(map(len, names), default=0) > FITTING_NAME * wide:
+    if max(map(len, columns), default=0) > FITTING_NAME * wide:
         for label in axes.get_xticklabels():
             label.set(rotation=35, ha="left")
-    axes.set_yticks(
-        range(len(heat.lines)), [_short(x.name) for x in heat.lines], fontsize=8, parse_math=False
-    )
+    axes.set_yticks(range(len(lines)), lines, fontsize=8, parse_math=False)
     axes.tick_params(length=0, colors=GREY)
     axes.spines[:].set_visible(False)
     axes.set_ylabel("trained at", fontsize=8.5, color=GREY)
-    axes.set_xlabel(
-        f"mean {scale.metric}; bold: trained at this site", fontsize=8, color=GREY, parse_math=False
-    )
     axes.set_title("tested at", fontsize=8.5, color=GREY, loc="left")
 
 
@@ -170,10 +165,6 @@ def _strips(axes: Axes, lanes: Lanes, *, metric: str) -> None:
     axes.set_axisbelow(True)
     _style(axes)
     axes.tick_params(axis="y", labelsize=7, length=0)
-
-
-def _box(corner: tuple[float, float], colour: str, *, hatch: str | None = None) -> Rectangle:
-    return Rectangle(corner, 1, 1, facecolor=colour, edgecolor="white", linewidth=1.5, hatch=hatch)
 
 
 def _style(axes: Axes) -> None:

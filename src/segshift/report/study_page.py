@@ -22,6 +22,7 @@ FILES = {
     "variants.csv": "variants compared",
     "failures.csv": "shares of failures",
     "shifts.csv": "means by shift and severity",
+    "shift_areas.csv": "the areas under these curves",
     "attribution.csv": "which shift is it",
     "jobs.csv": "what was run",
     "summary.json": "the means as flat keys",

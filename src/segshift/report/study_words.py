@@ -8,9 +8,11 @@ import pandas as pd
 from segshift.report.measures import digits, records
 from segshift.results import (
     DONE,
+    FAILED,
     MEAN,
     Study,
     StudyTables,
+    distinct,
     higher_is_better,
     is_shifted,
     place_name,
@@ -66,9 +68,9 @@ def troubles(jobs: pd.DataFrame) -> list[str]:
     """Failed and waiting jobs by name: their numbers are in no table."""
     said = []
     for job in records(jobs.drop_duplicates("job")):
-        if job["status"] == "failed":
+        if job["status"] == FAILED:
             said.append(f"{job['job']} failed; its output is in jobs/{job['job']}.log")
-    waiting = jobs[~jobs["status"].isin([DONE, "failed"])].drop_duplicates("job")["job"]
+    waiting = jobs[~jobs["status"].isin([DONE, FAILED])].drop_duplicates("job")["job"]
     if len(waiting):
         names = ", ".join(waiting.head(5)) + (", ..." if len(waiting) > 5 else "")
         several = f"{len(waiting)} jobs have" if len(waiting) > 1 else "1 job has"
@@ -88,7 +90,7 @@ def missing(
     sites = set(study.rows["site"])
     if len(sites) == 1:
         said.append(f"gaps: all cases are of one site, {min(sites)}")
-    pairs = _pairs(tables.gaps, metric)
+    pairs = _pairs(distinct(tables.gaps), metric)
     if pairs.empty and len(sites) > 1:
         said.append(f"gaps: no network has {metric} both in domain and at another site")
     blind = sorted(pairs.loc[pairs["shift"].isna(), "site"].unique())

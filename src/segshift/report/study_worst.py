@@ -23,12 +23,12 @@ def worst_pictures(
     """By site, the worst first, its `CASES` worst cases outside the training sites.
 
     Cases are ranked by the mean over structures. Each is shown as the training that does worst on
-    it sees it, then by the site's own network if that has measured it. Cases without a stored slice
-    are passed over.
+    it sees it, then by the site's own network of the same variant and seed if that has measured it.
+    Cases without a stored slice are passed over.
     """
     of_metric = acquired(rows)
     of_metric = of_metric[of_metric["metric"] == metric]
-    keys = ["part", "variant", "train", "run", "set", "site", "case"]
+    keys = ["part", "variant", "train", "seed", "run", "set", "site", "case"]
     values = of_metric.groupby(keys)["value"].mean().dropna().reset_index()
     order = ["value", "site", "case", "run"]
     values = values.sort_values(order, ascending=[higher_is_better(metric), True, True, True])
@@ -36,20 +36,23 @@ def worst_pictures(
     outside = values[values["set"] != IN_DOMAIN].drop_duplicates(["site", "case"])
     inside = values[values["set"] == IN_DOMAIN]
     alone = inside["train"].map(lambda train: len(sites_of(train, set(sites))) == 1).astype(bool)
-    own = {line["case"]: line for line in records(inside[alone].drop_duplicates("case"))}
+    same = ["variant", "seed", "case"]  # of another one it would not show what the shift costs
+    own = {tuple(x[key] for key in same): x for x in records(inside[alone].drop_duplicates(same))}
+    several = values["variant"].nunique() > 1
 
     def drawn(line: Mapping[str, Any]) -> list[Picture]:
         job = folder / "jobs" / line["run"]
         path = slice_paths(job, line["set"]).get(line["case"])
         if path is None:
             return []
+        said = [line["case"], f"trained at {train_label(line['train'], sites)}"]
         png = folder / "figures/overlays" / file_name(line["run"]) / file_name(line["set"])
         return [
             picture(
                 path,
                 png / f"{file_name(line['case'])}.png",
                 head=f"{metric} {written(line['value'], digits(metric))}",
-                where=f"{line['case']}, trained at {train_label(line['train'], sites)}",
+                where=", ".join([*said, *([line["variant"]] if several else [])]),
                 structures=structures,
             )
         ]
@@ -58,7 +61,8 @@ def worst_pictures(
     for site in list(dict.fromkeys(outside["site"]))[:SHOWN_SITES]:
         for worst in records(outside[outside["site"] == site].head(CASES)):
             pictures = drawn(worst)
-            if pictures and worst["case"] in own:
-                pictures += drawn(own[worst["case"]])
+            key = tuple(worst[name] for name in same)
+            if pictures and key in own:
+                pictures += drawn(own[key])
             shown.setdefault(str(site), []).extend(pictures)
     return {site: pictures for site, pictures in shown.items() if pictures}

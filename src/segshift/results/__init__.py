@@ -12,9 +12,11 @@ from segshift.results.rows import COLUMNS, Row, append_rows, read_rows, write_ro
 from segshift.results.significance import holm, sign_flip_p, wilcoxon_p
 from segshift.results.study import (
     DONE,
+    FAILED,
     Study,
     acquired,
     case_means,
+    distinct,
     line_names,
     main_metric,
     place_name,
@@ -29,12 +31,14 @@ from segshift.results.study_tables import (
     study_tables,
     write_study_tables,
 )
-from segshift.results.tables import IN_DOMAIN, MEAN, is_shifted, site_table, summarise
+from segshift.results.tables import MEAN, is_shifted, site_table, summarise
 from segshift.results.variants import variant_table
+from segshift.splits import IN_DOMAIN
 
 __all__ = [
     "COLUMNS",
     "DONE",
+    "FAILED",
     "FAILURE",
     "IN_DOMAIN",
     "MEAN",
@@ -49,6 +53,7 @@ __all__ = [
     "bootstrap_means",
     "case_means",
     "compare",
+    "distinct",
     "failure_profile",
     "failure_table",
     "gap_table",

@@ -4,7 +4,6 @@ Rows join it by `case`, so that they can be grouped by anything without the mani
 """
 
 import csv
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pandas as pd
 
 from segshift.cohort import Case
 from segshift.errors import InputError
+from segshift.results.drafts import drafted
 from segshift.results.rows import read_strings
 
 COLUMNS = ("case", "sets", "patient", "site")
@@ -35,12 +35,10 @@ def write_cases(path: Path, sets: Mapping[str, Iterable[Case]]) -> None:
             lines[case.id] = {**tags, **dict(zip(COLUMNS, values, strict=True))}
     columns = dict.fromkeys([*COLUMNS, *(c for line in lines.values() for c in line)])
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("w", newline="", encoding="utf-8") as file:
+    with drafted(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(columns), restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines[case] for case in sorted(lines))
-    draft.replace(path)
 
 
 def read_cases(path: Path) -> pd.DataFrame:

@@ -5,9 +5,8 @@ without a shift is severity 0. Nothing is extrapolated: beyond the highest sever
 a curve stays where it is, so a shift that was tested mildly is judged by what was seen of it.
 """
 
-import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ SEVERITIES = 5
 SHIFTED = re.compile(r"(?P<set>.+)\+(?P<shift>[^+]+)(?P<severity>[1-5])")
 KEYS = ["set", "shift", "metric", "structure"]
 CURVE = ["set", "shift", "severity", "metric", "structure", "mean", "low", "high", "n"]
-AREA = [*KEYS, "area", "loss", "start", "end", "severity"]
+AREA = ["area", "loss", "start", "end", "severity"]
 
 
 def shift_curves(rows: pd.DataFrame) -> pd.DataFrame:
@@ -42,28 +41,45 @@ def shift_curves(rows: pd.DataFrame) -> pd.DataFrame:
     return curves.sort_values(order, ignore_index=True)[CURVE]
 
 
-def shift_areas(curves: pd.DataFrame, higher_is_better: Mapping[str, bool]) -> pd.DataFrame:
+def shift_areas(
+    curves: pd.DataFrame, higher_is_better: Mapping[str, bool], *, by: Sequence[str] = ()
+) -> pd.DataFrame:
     """One line per set, shift, metric and structure; of each set what hurts most comes first.
 
-    `area` is the mean of the curve over severities 0 to 5, with lines between those tested; `loss`
-    how much worse it is than `start`, the value without a shift; `end` is the value at `severity`,
-    the highest tested. Signed metrics, of which neither end is the good one, have no line.
+    `by` names further columns that tell curves apart. `area` is the mean of the curve over
+    severities 0 to 5, with lines between those tested; `loss` how much worse it is than `start`,
+    the value without a shift; `end` is the value at `severity`, the highest tested. Signed metrics,
+    of which neither end is the good one, have no line.
     """
-    lines = []
-    for key, curve in _judged(curves, higher_is_better).dropna(subset=["mean"]).groupby(KEYS):
-        curve = curve.sort_values("severity")
-        severities, means = (curve[column].to_numpy(np.float64) for column in ("severity", "mean"))
-        if severities[0] > 0 or len(severities) < 2:
-            continue
-        steps = np.arange(SEVERITIES + 1)  # every severity is one of them
-        area = float(np.trapezoid(np.interp(steps, severities, means), steps) / SEVERITIES)
-        sign = 1 if higher_is_better[str(key[2])] else -1
-        loss = sign * (means[0] - area)
-        lines.append((*key, area, loss, means[0], means[-1], int(severities[-1])))
-    areas = pd.DataFrame(lines, columns=AREA)
-    order = ["set", "metric", "structure", "loss", "shift"]
+    keys = [*by, *KEYS]
+    judged = _judged(curves, higher_is_better).dropna(subset=["mean"])
+    steps = np.arange(SEVERITIES + 1)  # every severity is one of them
+    wide = judged.pivot(index=keys, columns="severity", values="mean").reindex(columns=steps)
+    wide = wide[wide[0].notna() & wide[steps[1:]].notna().any(axis=1)].astype(np.float64)
+    tested = wide.notna().to_numpy()
+    drawn = wide.interpolate(axis=1, limit_area="inside").ffill(axis=1).to_numpy()
+    areas = wide.index.to_frame(index=False)
+    sign = areas["metric"].map(lambda metric: 1.0 if higher_is_better[metric] else -1.0)
+    areas["area"] = np.trapezoid(drawn, steps, axis=1) / SEVERITIES
+    areas["start"], areas["end"] = drawn[:, 0], drawn[:, -1]
+    areas["loss"] = sign.astype(float) * (areas["start"] - areas["area"])
+    areas["severity"] = (tested * steps).max(axis=1)
+    order = [*by, "set", "metric", "structure", "loss", "shift"]
     ascending = [column != "loss" for column in order]
-    return areas.sort_values(order, ascending=ascending, ignore_index=True)
+    return areas.sort_values(order, ascending=ascending, ignore_index=True)[[*keys, *AREA]]
+
+
+def shift_losses(areas: pd.DataFrame, *, by: Sequence[str] = ()) -> pd.DataFrame:
+    """One line per metric and shift, the one that hurts most first: means of the numbers of `AREA`.
+
+    They are means over all other keys of `shift_areas`, of the mean of the structures' means. This
+    order is the only one by which a shift is said to hurt most.
+    """
+    keys = [*by, "metric", "shift"]
+    means = areas[areas["structure"] == MEAN].groupby(keys)[AREA].mean().reset_index()
+    order = [*by, "metric", "loss", "shift"]
+    ascending = [column != "loss" for column in order]
+    return means.sort_values(order, ascending=ascending, ignore_index=True)
 
 
 def summarise_shifts(
@@ -73,24 +89,18 @@ def summarise_shifts(
 
     | key                           | value                                                        |
     |-------------------------------|--------------------------------------------------------------|
-    | `test/shift/<shift>/<metric>` | mean loss against severity 0 of the mean of structure means, |
-    |                               | over sets and the severities that were tested                |
+    | `test/shift/<shift>/<metric>` | mean `loss` of `shift_areas` over sets, of the mean of the   |
+    |                               | structures' means                                            |
     | `test/worst_shift/<metric>`   | the largest of these                                         |
     """
-    keys = ["set", "shift", "metric"]
-    means = _judged(curves[curves["structure"] == MEAN], higher_is_better)
-    plain = means[means["severity"] == 0].set_index(keys)["mean"].rename("start")
-    shifted = means[means["severity"] > 0].join(plain, on=keys)
-    sign = np.array([1.0 if higher_is_better[metric] else -1.0 for metric in shifted["metric"]])
-    lost = shifted.assign(loss=sign * (shifted["start"] - shifted["mean"]))
-    losses = lost.groupby(["metric", "shift"])["loss"].mean().reset_index()
+    losses = shift_losses(shift_areas(curves, higher_is_better))
     summary = {
         f"test/shift/{line['shift']}/{line['metric']}": float(line["loss"])
         for line in losses.to_dict("records")
     }
     worst = losses.groupby("metric")["loss"].max()
     summary |= {f"test/worst_shift/{metric}": float(loss) for metric, loss in worst.items()}
-    return {key: value for key, value in sorted(summary.items()) if not math.isnan(value)}
+    return dict(sorted(summary.items()))
 
 
 def write_curves(path: Path, curves: pd.DataFrame) -> None:

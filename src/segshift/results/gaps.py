@@ -20,17 +20,19 @@ from numpy.typing import NDArray
 from segshift.results.comparison import higher_is_better
 from segshift.results.intervals import Sums, bounds, patients_measured, sums_of, with_means
 from segshift.results.names import SIGNED
-from segshift.results.significance import holm, sign_flip_ps
+from segshift.results.significance import sign_flip_ps
 from segshift.results.study import (
     LINE,
     MEASURED,
     WHERE,
     acquired,
     case_means,
+    corrected,
     jobs_behind,
     sites_of,
 )
-from segshift.results.tables import IN_DOMAIN, MEAN
+from segshift.results.tables import MEAN
+from segshift.splits import IN_DOMAIN
 
 Array = NDArray[np.float64]
 Line = tuple[str, ...]
@@ -70,9 +72,7 @@ def gap_table(rows: pd.DataFrame) -> pd.DataFrame:
         pair = _pair(inside[line], outside, inside[oracle] if oracle else None)
         parts.append(pair.assign(**where, seeds=seeds[line], jobs=behind))
     table = pd.concat(parts[1:] or parts, ignore_index=True)
-    table["p_holm"] = np.nan
-    for _, family in table[table["p"].notna()].groupby(MEASURED):
-        table.loc[family.index, "p_holm"] = holm(family["p"].to_numpy(np.float64))
+    table["p_holm"] = corrected(table, "p", families=MEASURED)
     order = [*LINE, *WHERE, "metric", "is_mean", "structure"]
     return table.sort_values(order)[GAPS].reset_index(drop=True)
 

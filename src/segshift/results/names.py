@@ -3,17 +3,19 @@
 import hashlib
 import re
 
+LONGEST_BYTES = 180  # a file's name has at most 255, with what is put around this one
 # Neither end of these is the good one: too much and too little are both wrong.
 SIGNED = re.compile(r"boundary_offset_mm|volume_difference_(ml|relative)")
 
 
 def file_name(name: str) -> str:
-    """`name` with every character but letters, digits and - _ . + replaced by _.
+    """`name` with every character but letters, digits and - _ . + replaced by _, and not too long.
 
     A name that had to be changed gets a few digits of its hash behind it, so that no two names
     share a file, and no name leads out of its folder.
     """
-    safe = "".join(c if c.isalnum() or c in "-_.+" else "_" for c in name)
+    known = "".join(c if c.isalnum() or c in "-_.+" else "_" for c in name)
+    safe = known.encode()[:LONGEST_BYTES].decode(errors="ignore")
     if safe == name and name.strip("."):
         return name
     return f"{safe.strip('.')}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
@@ -11,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from segshift.errors import InputError
+from segshift.results.drafts import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
             f"(set, case, structure, metric, run) = {repeated[0]}"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(_to_csv(ordered, header=True), encoding="utf-8", newline="")
-    draft.replace(path)
+    write_whole(path, _to_csv(ordered, header=True))
 
 
 def read_strings(path: Path, *, columns: Sequence[str], what: str) -> pd.DataFrame:

@@ -9,11 +9,14 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from segshift.errors import InputError
 from segshift.results.rows import COLUMNS, read_rows, read_strings
-from segshift.results.tables import IN_DOMAIN, MEAN, is_shifted
+from segshift.results.significance import holm
+from segshift.results.tables import MEAN, is_shifted
+from segshift.splits import IN_DOMAIN
 
 LINE = ["part", "variant", "train"]
 WHERE = ["set", "site"]
@@ -29,7 +32,7 @@ JOB_COLUMNS = (
     "seconds",
     "steps",
 )
-DONE = "done"
+DONE, FAILED = "done", "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,19 @@ def jobs_behind(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return pairs.groupby(keys)["run"].agg(";".join).rename("jobs").reset_index()
 
 
+def distinct(table: pd.DataFrame) -> pd.DataFrame:
+    """The lines of a table without those that the same jobs gave in an earlier part."""
+    return table.drop_duplicates(_same(table))
+
+
+def corrected(table: pd.DataFrame, p: str, *, families: list[str]) -> "pd.Series[float]":
+    """Holm's correction of the column `p` in each family; what two parts share is one test."""
+    found = pd.Series(np.nan, index=table.index)
+    for _, family in distinct(table[table[p].notna()]).groupby(families):
+        found[family.index] = holm(family[p].to_numpy(np.float64))
+    return found.groupby([table[name] for name in _same(table)]).transform("first")
+
+
 def sites_of(train: str, known: set[str]) -> tuple[str, ...]:
     """The training sites in a line's name, of the `known` ones; a site's own name may have a +."""
     parts = tuple(train.split("+"))
@@ -138,3 +154,9 @@ def line_names(jobs: pd.DataFrame) -> dict[tuple[str, str], str]:
 def place_name(set_: str, site: str) -> str:
     """The site, with the set before it if that is neither `in_domain` nor the whole site."""
     return site if set_ in (IN_DOMAIN, f"site-{site}") else f"{set_} at {site}"
+
+
+def _same(table: pd.DataFrame) -> list[str]:
+    """The columns in which two lines agree that differ in nothing but the part."""
+    names = ("baseline", "variant", "train", *WHERE, *MEASURED, "jobs")
+    return [name for name in names if name in table]

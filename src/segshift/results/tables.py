@@ -24,8 +24,8 @@ from segshift.results.intervals import (
     with_means,
 )
 from segshift.results.names import SIGNED
+from segshift.splits import IN_DOMAIN
 
-IN_DOMAIN = "in_domain"
 MEAN = "mean"
 NUMBERS = ("mean", "low", "high", "n", "patients")  # n: cases
 

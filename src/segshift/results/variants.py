@@ -8,8 +8,7 @@ from segshift.errors import InputError
 from segshift.results.comparison import compare, higher_is_better
 from segshift.results.names import SIGNED
 from segshift.results.pairing import pair
-from segshift.results.significance import holm
-from segshift.results.study import LINE, acquired, case_means, jobs_behind
+from segshift.results.study import LINE, acquired, case_means, corrected, jobs_behind
 
 WHERE_COMPARED = ["part", "train", "set"]
 TESTS = ("sign_flip", "wilcoxon")
@@ -41,9 +40,8 @@ def variant_table(rows: pd.DataFrame) -> pd.DataFrame:
             where = {"part": part, "train": train, "set": set_, "metric": metric, "jobs": behind}
             parts.append(found.rename(columns={"run": "variant"}).assign(**where))
     table = pd.concat(parts[1:] or parts, ignore_index=True)
-    for _, family in table.groupby("metric"):
-        for test in TESTS:
-            table.loc[family.index, f"{test}_holm"] = holm(family[f"{test}_p"])
+    for test in TESTS:
+        table[f"{test}_holm"] = corrected(table, f"{test}_p", families=["metric"])
     return table[VARIANTS]
 
 

@@ -10,9 +10,10 @@ from segshift.splits.labels import concept
 from segshift.splits.mix import prevalence
 from segshift.splits.selection import limited, selected
 from segshift.splits.sites import kfold, leave_site_out, random, single_source
-from segshift.splits.split import EvaluationSet, Split, evaluation_sets
+from segshift.splits.split import IN_DOMAIN, EvaluationSet, Split, evaluation_sets
 
 __all__ = [
+    "IN_DOMAIN",
     "EvaluationSet",
     "Split",
     "by_column",

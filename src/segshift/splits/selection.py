@@ -20,10 +20,10 @@ ORACLE_SHARE = 0.25  # of every target's patients
 def selected(split: Split, *, rule: str, seed: int, site: str | None = None) -> Split:
     """The split with validation cases by a rule; training cases are the same, or some of them.
 
-    `source_val`: as it is, patients of the training sites. `oracle`: a quarter of the patients of
-    every set but `in_domain`, at least one, who then are in no set: what nobody has at a new
-    hospital, a bound. `leave_one_site_out`: the training and validation cases of one training site,
-    drawn by `seed` unless it is named.
+    `source_val`: as it is; raises InputError for patients of no training site. `oracle`: a quarter
+    of the patients of every set but `in_domain`, at least one, who then are in no set: what nobody
+    has at a new hospital, a bound. `leave_one_site_out`: the training and validation cases of one
+    training site, drawn by `seed` unless it is named.
     """
     if rule == LEAVE_ONE_SITE_OUT:
         return _leave_one_site_out(split, seed=seed, site=site)
@@ -37,6 +37,7 @@ def selected(split: Split, *, rule: str, seed: int, site: str | None = None) -> 
         raise InputError(
             f"selection={rule}: known are {SOURCE_VAL}, {ORACLE}, {LEAVE_ONE_SITE_OUT}"
         )
+    _check_source_val(split)
     return split
 
 
@@ -54,6 +55,22 @@ def limited(split: Split, *, patients: int | None, seed: int) -> Split:
             "this split trains on; or null for all"
         )
     return replace(split, train=cases_of(there[:patients]))
+
+
+def _check_source_val(split: Split) -> None:
+    """Of a patient of several sites it takes one that is learned from, as `strata` places them."""
+    learned = {case.site for case in split.train}
+    home = {case.patient for case in split.val if case.site in learned}
+    foreign = [case for case in split.val if case.patient not in home]
+    if foreign:
+        raise InputError(
+            f"selection={SOURCE_VAL} chooses on patients of the training sites {sorted(learned)}, "
+            f"but val has {len({case.patient for case in foreign})} of "
+            f"{sorted({case.site for case in foreign})} alone. Choosing there is "
+            f"selection={ORACLE} or selection={LEAVE_ONE_SITE_OUT}; with split=from_file name that "
+            f"rule and the split.json of a run of selection={SOURCE_VAL}, as those of the other "
+            "rules' runs have val redrawn already"
+        )
 
 
 def _oracle(split: Split, *, seed: int) -> Split:

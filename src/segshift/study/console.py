@@ -13,9 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from segshift.progress import is_watched
-from segshift.results import is_shifted
 from segshift.study.cost import Cost
-from segshift.study.folder import State
+from segshift.study.folder import State, set_names
 from segshift.study.jobs import Job
 
 SHOWN_SETS = 6
@@ -49,23 +48,36 @@ def cost_line(cost: Cost, *, done: int) -> str:
 
     before = f", {done} done" if done else ""
     return (
-        f"to do:     {cost.jobs} jobs{before}; {cost.steps} steps; about {duration(cost.seconds)} "
-        f"({cost.source})"
+        f"to do:     {cost.jobs} jobs{before}; {cost.steps} steps, {cost.passes} tests of a set; "
+        f"about {duration(cost.seconds)} ({cost.source})"
     )
+
+
+def oracle_line(jobs: Sequence[Job]) -> str:
+    """How many patients of each site its own network judges; "" where it is all of them."""
+    judged: dict[tuple[str, ...], int] = {}  # over the folds
+    for job in jobs:
+        key = job.train, job.part, job.variant, job.seed
+        judged[key] = judged.get(key, 0) + job.oracle[0]
+    single = {job.train: job for job in jobs if job.oracle[1]}
+    told = []
+    for site, job in single.items():
+        fewest = min(count for key, count in judged.items() if key[0] == site and count)
+        if fewest < job.oracle[1]:
+            told.append(f"{fewest} of {job.oracle[1]} patients at {site}")
+    if not told:
+        return ""
+    folds = ",".join(map(str, range(next(iter(single.values())).config["split"]["folds"])))
+    return f"oracle:    judges {', '.join(told)}; split.fold={folds} judges all"
 
 
 def ended_line(folder: Path, *, seconds: float) -> str:
     """A finished job: the metric that it was chosen by, on every set that was not shifted."""
     summary = json.loads((folder / "summary.json").read_text())
     metric = next((key.split("/")[1] for key in summary if key.startswith("val/")), "dice")
-    means = {}
-    for key, value in summary.items():
-        test, _, rest = key.partition("/")
-        set_, _, name = rest.partition("/")
-        acquired = set_ == "in_domain" or (set_.startswith("site-") and not is_shifted(set_))
-        if test == "test" and name == metric and acquired:
-            means[set_] = value
-    told = ", ".join(f"{name} {value:.3f}" for name, value in list(means.items())[:SHOWN_SETS])
+    keys = {name: f"test/{name}/{metric}" for name in set_names(folder)}
+    means = [f"{name} {summary[key]:.3f}" for name, key in keys.items() if key in summary]
+    told = ", ".join(means[:SHOWN_SETS])
     more = f", {len(means) - SHOWN_SETS} more" if len(means) > SHOWN_SETS else ""
     return f"{metric} {told}{more}; {seconds:.0f} s"
 

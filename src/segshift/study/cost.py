@@ -10,7 +10,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from segshift.study.folder import DONE, State
+from segshift.results import DONE
+from segshift.study.folder import State
 from segshift.study.jobs import Job
 
 MEASURED_STEPS = 2  # after one that warms up
@@ -20,10 +21,14 @@ NOT_THE_NETWORK = ("split", "data", "store", "logger", "name", "shift", "train_p
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of the jobs that are still to do; `source` says where the seconds are from."""
+    """Of the jobs that are still to do; `passes` are tests of a set as it is or through a shift.
+
+    `source` says where the seconds are from.
+    """
 
     jobs: int
     steps: int
+    passes: int
     seconds: float
     source: str
 
@@ -47,8 +52,7 @@ def known_cost(
     steps_s = {key: seconds / max(steps, 1) for key, (seconds, steps) in spent.items()}
     seconds = sum(job.steps * steps_s.get(_network(job), steps_s[""]) for job in left)
     side_by_side = max(min(at_once, len(left)), 1)
-    source = "as the finished jobs took"
-    return Cost(len(left), sum(job.steps for job in left), seconds / side_by_side, source)
+    return _cost(left, seconds / side_by_side, "as the finished jobs took")
 
 
 def measured_cost(left: Sequence[Job]) -> Cost:
@@ -61,8 +65,12 @@ def measured_cost(left: Sequence[Job]) -> Cost:
         if _network(job) not in step_s:
             step_s[_network(job)] = measured_step_s(job.config)
     seconds = sum(job.steps * step_s[_network(job)] for job in left)
-    source = "steps measured here; validation and tests come on top"
-    return Cost(len(left), sum(job.steps for job in left), seconds, source)
+    return _cost(left, seconds, "steps measured here; validation and tests come on top")
+
+
+def _cost(left: Sequence[Job], seconds: float, source: str) -> Cost:
+    steps, passes = sum(job.steps for job in left), sum(job.passes for job in left)
+    return Cost(len(left), steps, passes, seconds, source)
 
 
 def measured_step_s(config: Mapping[str, Any]) -> float:

@@ -38,20 +38,18 @@ def parts_of(
     A word about the split, such as `split.fold=0,1`, is for the parts whose split has that option,
     which `split_options` tells by the split's name. Raises InputError for what is no part.
     """
-    unknown = sorted(set(study) - {"question", "overrides", "parts", "attribute"})
-    if unknown:
-        raise InputError(
-            f"study.{unknown[0]}: a study has a question, overrides, parts and attribute"
-        )
-    common = parsed(study.get("overrides") or ())
+    common = _overrides("study.overrides", study.get("overrides"))
     owns: dict[str, tuple[tuple[Word, ...], int]] = {}
-    for name, options in (study.get("parts") or {}).items():
+    for name, options in _mapping("study.parts", study.get("parts")).items():
         if options is None:  # study.parts.leave_site_out=null
             continue
-        if not isinstance(options, Mapping) or set(options) - {"overrides", "sites_at_least"}:
-            raise InputError(f"study.parts.{name}={options}: it has overrides and sites_at_least")
-        own = overridden(common, parsed(options.get("overrides") or ()))
-        owns[str(name)] = own, options.get("sites_at_least", 1)
+        key = f"study.parts.{name}"
+        _refuse_unknown(key, _mapping(key, options), ("overrides", "sites_at_least"))
+        own = overridden(common, _overrides(f"{key}.overrides", options.get("overrides")))
+        least = options.get("sites_at_least", 1)
+        if type(least) is not int or least < 1:
+            raise InputError(f"{key}.sites_at_least={least}: a whole number from 1")
+        owns[str(name)] = own, least
     if not owns:
         raise InputError("study.parts is empty: a study needs one part at least")
     # What no part takes stays in all of them, so that the error says which options there are.
@@ -63,6 +61,42 @@ def parts_of(
         fitting = [w for w in words if w not in taken or _takes((*own, *words), w, split_options)]
         parts.append(Part(name, overridden(own, fitting), least))
     return tuple(parts)
+
+
+def checked_study(study: object) -> Mapping[str, Any]:
+    """What a study's YAML says beside its parts. Raises InputError that names key and value."""
+    known = ("question", "overrides", "parts", "attribute")
+    content = _mapping("study", study)
+    _refuse_unknown("study", content, known)
+    if type(content.get("attribute", False)) is not bool:
+        raise InputError(f"study.attribute={content['attribute']}: true or false")
+    if not isinstance(content.get("question"), str | None):
+        raise InputError(f"study.question={content['question']}: a text")
+    return content
+
+
+def _mapping(key: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping | None):
+        raise InputError(f"{key}={value}: options and their values, such as those of study=demo")
+    return value or {}
+
+
+def _refuse_unknown(key: str, options: Mapping[str, Any], known: Sequence[str]) -> None:
+    if unknown := [name for name in options if name not in known]:
+        raise InputError(f"{key}.{unknown[0]}: {key} has {', '.join(known)}")
+
+
+def _overrides(key: str, value: object) -> tuple[Word, ...]:
+    words = [] if value is None else value
+    if (
+        not isinstance(words, Sequence)
+        or isinstance(words, str)
+        or not all(isinstance(word, str) for word in words)
+    ):
+        raise InputError(
+            f"{key}={value}: a list of words as train.py takes them, such as [loss=dice, seed=0]"
+        )
+    return parsed(words)
 
 
 def _takes(words: Sequence[Word], word: Word, split_options: OptionsOf) -> bool:

@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segshift.errors import InputError
+from segshift.results.drafts import drafted, write_whole
+from segshift.results.rows import COLUMNS
+from segshift.results.study import DONE, FAILED, JOB_COLUMNS
+from segshift.study.identity import code_hash
 
 if TYPE_CHECKING:
     from segshift.study.jobs import Job
 
-JOB_COLUMNS = ("job", "part", "train", "variant", "seed", "fold", "status", "seconds", "steps")
-DONE, FAILED, WAITING = "done", "failed", "waiting"
+WAITING = "waiting"
 MARKER = "finished.json"
 
 
@@ -81,6 +84,7 @@ def write_job(folder: Path, job: "Job", *, attribute: bool) -> None:
     """Freeze the job for its process."""
     content = {
         "identity": job.identity,
+        "code": code_hash(),
         "overrides": list(job.overrides),
         "choices": dict(job.choices),
         "attribute": attribute,
@@ -98,6 +102,12 @@ def finished(file: Path, identity: str) -> dict[str, Any] | None:
         return None
     whole = marker.get("identity") == identity and (run_folder(file) / "rows.csv").is_file()
     return marker if whole else None
+
+
+def set_names(run: Path) -> tuple[str, ...]:
+    """The evaluation sets of a run's folder, without those that are seen through a shift."""
+    sides = json.loads((run / "split.json").read_text(encoding="utf-8"))
+    return tuple(name for name in sides if name not in ("train", "val"))
 
 
 def states(folder: Path, jobs: Iterable["Job"], *, attribute: bool) -> dict[str, State]:
@@ -122,22 +132,20 @@ def states(folder: Path, jobs: Iterable["Job"], *, attribute: bool) -> dict[str,
 
 
 def write_jobs(folder: Path, jobs: Sequence["Job"], states: Mapping[str, State]) -> None:
-    """`jobs.csv`: one line per job."""
+    """`jobs.csv`: a job's line for every part and variant that it belongs to."""
     lines = []
     for job in jobs:
         state = states[job.name]
         seconds = "" if state.seconds is None else f"{state.seconds:.1f}"
         who = (job.name, job.part, job.train, job.variant, job.seed, job.fold)
         lines.append((*who, state.status, seconds, job.steps))
-    with _drafted(folder / "jobs.csv") as draft, draft.open("w", encoding="utf-8", newline="") as f:
+    with drafted(folder / "jobs.csv") as draft, draft.open("w", encoding="utf-8", newline="") as f:
         csv.writer(f, lineterminator="\n").writerows([JOB_COLUMNS, *lines])
 
 
 def gather_rows(folder: Path, names: Iterable[str]) -> None:
     """`rows.csv` of the study: the rows of these jobs, one job after the other, line by line."""
-    from segshift.results.rows import COLUMNS  # pandas with it, which a job's process spares itself
-
-    with _drafted(folder / "rows.csv") as draft, draft.open("w", encoding="utf-8", newline="") as f:
+    with drafted(folder / "rows.csv") as draft, draft.open("w", encoding="utf-8", newline="") as f:
         writer = csv.writer(f, lineterminator="\n")
         writer.writerow(COLUMNS)
         for name in names:
@@ -147,16 +155,3 @@ def gather_rows(folder: Path, names: Iterable[str]) -> None:
                     [name, *(line[column] for column in COLUMNS[1:])]
                     for line in csv.DictReader(file)
                 )
-
-
-def write_whole(path: Path, text: str) -> None:
-    """The file appears whole or not at all."""
-    with _drafted(path) as draft:
-        draft.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def _drafted(path: Path) -> Iterator[Path]:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    yield draft
-    draft.replace(path)

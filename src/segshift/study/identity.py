@@ -1,4 +1,4 @@
-"""What a job is, as a hash: its options, its cases to the byte, and the version that runs it.
+"""What a job is, as a hash: its options, its cases to the byte, and the code that runs it.
 
 Two jobs of one identity would end with the same rows, so only one of them is ever run; and the
 result of a job whose data or options have changed since is never taken for the new one's.
@@ -12,10 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 import segshift
+from segshift import build
 from segshift.cohort import Case, Cohort
 from segshift.cohort.images import image_files
 from segshift.data.content import content_hash
+from segshift.errors import InputError
 from segshift.progress import threads, tracked
 from segshift.splits import Split
 
@@ -44,11 +48,41 @@ def read_all(cases: Iterable[Case], hash_of: HashOf) -> None:
             pass
 
 
+@functools.cache
+def code_hash() -> str:
+    """SHA-256, in hex, of the package's source files, as this process found them at first."""
+    package = Path(segshift.__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(f"{file.relative_to(package).as_posix()}\n".encode())
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def check_unchanged(described: Mapping[str, Any]) -> None:
+    """Raises InputError if the code or the data are not those that a job was planned for.
+
+    `described` is what the job's file holds.
+    """
+    changed = "{} changed since the study was planned{}; run it again"
+    if described["code"] != code_hash():
+        raise InputError(changed.format("the code of segshift", ""))
+    config = OmegaConf.create(described["config"])
+    try:
+        cohort = build.cohort_of(config)
+        split = build.split_of(config, cohort)
+        now = identity(described["config"], cohort, split, hashes(Path(config.store)))
+    except (InputError, OSError) as error:
+        raise InputError(changed.format("the data", f" ({error})")) from error
+    if now != described["identity"]:
+        raise InputError(changed.format("the data", ""))
+
+
 def identity(config: Mapping[str, Any], cohort: Cohort, split: Split, hash_of: HashOf) -> str:
-    """SHA-256, in hex, of a resolved config, of who is on which side, and of what was measured."""
+    """SHA-256, in hex, of the code, a resolved config, and the cases on every side."""
     sides = {"train": split.train, "val": split.val, **split.tests}
     content = {
-        "segshift": segshift.__version__,
+        "code": code_hash(),
         "config": _relevant(config),
         "channels": cohort.channels,
         "structures": cohort.structures,

@@ -17,7 +17,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from segshift.errors import InputError, TrainingDivergedError
-from segshift.study.folder import DONE, MARKER, finished, run_folder, write_whole
+from segshift.results import DONE
+from segshift.results.drafts import write_whole
+from segshift.study.folder import MARKER, finished, run_folder, set_names
+from segshift.study.identity import check_unchanged
 
 
 def main() -> None:
@@ -31,9 +34,10 @@ def main() -> None:
             print("an earlier process still works on this job; waiting for it", flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         try:
+            check_unchanged(described)
             marker = finished(file, described["identity"]) or _trained(file, described)
             if described["attribute"] and not marker["attributed"]:
-                _attribute(file, marker)
+                _attribute(file, described, marker)
         except (InputError, TrainingDivergedError) as error:
             sys.exit(f"error: {error}")
         except KeyboardInterrupt:
@@ -52,6 +56,7 @@ def _trained(file: Path, described: Mapping[str, Any]) -> dict[str, Any]:
         command=shlex.join(["python", "train.py", *described["overrides"]]),
         choices=described["choices"],
     )
+    check_unchanged(described)  # while it trained, too
     marker = {
         "identity": described["identity"],
         "status": DONE,
@@ -63,15 +68,16 @@ def _trained(file: Path, described: Mapping[str, Any]) -> dict[str, Any]:
     return marker
 
 
-def _attribute(file: Path, marker: Mapping[str, Any]) -> None:
+def _attribute(file: Path, described: Mapping[str, Any], marker: Mapping[str, Any]) -> None:
     """Ask of every other site which shift it is; the rows of the run stay whatever happens."""
-    from segshift.attribution import attribute
+    from segshift.attribution import attribute, has_target
 
-    try:
-        attribute(run_folder(file))
-    except InputError as error:  # of a run without another site: nothing to ask
-        print(f"no attribution: {error}")
-    write_whole(run_folder(file) / MARKER, json.dumps({**marker, "attributed": True}) + "\n")
+    folder, start = run_folder(file), time.monotonic()
+    if has_target(set_names(folder)):
+        attribute(folder, data=described["config"]["data"])
+    seconds = round(marker["seconds"] + time.monotonic() - start, 1)
+    content = {**marker, "attributed": True, "seconds": seconds}
+    write_whole(folder / MARKER, json.dumps(content) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,22 @@ from segshift.cohort import Cohort
 from segshift.errors import InputError
 from segshift.progress import tracked
 from segshift.results.names import file_name
-from segshift.splits import Split
+from segshift.splits import IN_DOMAIN, Split, evaluation_sets
 from segshift.study.expansion import Combination, Part, combinations
 from segshift.study.identity import hashes, identity, read_all
 
 NAMED_SITES = 3  # more of them in a job's name would not be read
-LONGEST_LABEL = 120  # characters; a file's name has at most 255
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One run of the study, frozen: the resolved `config` is all that its process needs.
 
+    One that several parts or variants name is there for each of them, under the same `name`.
     `train` names the training sites, joined by +; `variant` what the study compares; `seed` and
-    `fold` are texts, "" where there is none; `steps` are those of the training.
+    `fold` are texts, "" where there is none; `steps` are those of the training, `passes` the
+    evaluation sets with their shifts. `oracle`: held-out and all patients of its one training site,
+    (0, 0) for other splits.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Job:
     seed: str
     fold: str
     steps: int
+    passes: int
+    oracle: tuple[int, int]
     identity: str
     overrides: tuple[str, ...]
     choices: Mapping[str, str]
@@ -53,14 +57,15 @@ class _Checked:
     config: Mapping[str, Any]
     cohort: Cohort
     split: Split
+    passes: int
 
 
 def jobs_of(parts: Sequence[Part], *, group: str) -> tuple[Job, ...]:
-    """Every job of the study once, in the order of its parts; `group` is their name in trackers.
+    """Every job of the study, in the order of its parts; `group` is their name in trackers.
 
-    A combination that two parts name is one job, of the first. Hydra has to be initialised. Every
-    cohort is read once, and so is every file, to its hash. Raises InputError, and whatever Hydra
-    raises for a wrong override, with a note that names the job.
+    What two parts or variants name is one job, listed once for each. Hydra has to be initialised.
+    Every cohort is read once, and so is every file, to its hash. Raises InputError, and whatever
+    Hydra raises for a wrong override, with a note that names the job.
     """
     cohort_of = functools.cache(_cohort)
 
@@ -89,11 +94,19 @@ def jobs_of(parts: Sequence[Part], *, group: str) -> tuple[Job, ...]:
     splits = [each.split for each in checked]
     sides = [side for s in splits for side in (s.train, s.val, *s.tests.values())]
     read_all((case for side in sides for case in side), hash_of)
-    jobs: dict[str, Job] = {}
+    jobs: dict[tuple[str, str, str], Job] = {}
+    firsts: dict[str, Job] = {}
     for each in checked:
         digest = identity(each.config, each.cohort, each.split, hash_of)
-        jobs.setdefault(digest, _job(each, digest, group))
+        first = firsts.setdefault(digest, _job(each, digest, group))
+        part, variant = each.combination.part, each.combination.variant
+        jobs.setdefault((part, variant, digest), replace(first, part=part, variant=variant))
     return tuple(jobs.values())
+
+
+def distinct(jobs: Iterable[Job]) -> tuple[Job, ...]:
+    """Each job once, however many parts and variants share it."""
+    return tuple({job.name: job for job in jobs}.values())
 
 
 def _composed(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
@@ -145,7 +158,17 @@ def _checked(one: Combination, cohort_of: Any) -> _Checked:  # noqa: ANN401
     content = OmegaConf.to_container(config)
     assert isinstance(content, dict)
     plain = {str(key): value for key, value in content.items()}
-    return _Checked(one, choices, plain, cohort, build.split_of(config, cohort))
+    split = build.split_of(config, cohort)
+    passes = len(evaluation_sets(split.tests, build.shifts_of(config)))
+    return _Checked(one, choices, plain, cohort, split, passes)
+
+
+def _oracle(one: _Checked) -> tuple[int, int]:
+    if not str(one.config["split"]["_target_"]).endswith(".single_source"):
+        return 0, 0
+    site = one.split.train[0].site
+    every = {case.patient for case in one.cohort.cases if case.site == site}
+    return len({case.patient for case in one.split.tests[IN_DOMAIN]}), len(every)
 
 
 def _job(one: _Checked, digest: str, group: str) -> Job:
@@ -158,7 +181,7 @@ def _job(one: _Checked, digest: str, group: str) -> Job:
         *(one.choices.get(group, "") for group in ("split", "model", "loss")),
         f"seed{seed}",
         *([f"fold{fold}"] if fold else []),
-    ])[:LONGEST_LABEL]  # fmt: skip
+    ])  # fmt: skip
     return Job(
         name=f"{file_name(label)}-{digest[:8]}",
         part=one.combination.part,
@@ -167,6 +190,8 @@ def _job(one: _Checked, digest: str, group: str) -> Job:
         seed=seed,
         fold=fold,
         steps=trainer["epochs"] * trainer["steps_per_epoch"],
+        passes=one.passes,
+        oracle=_oracle(one),
         identity=digest,
         overrides=one.combination.overrides,
         choices=one.choices,

@@ -14,11 +14,11 @@ from omegaconf import OmegaConf, open_dict
 
 from segshift import build
 from segshift.errors import InputError
+from segshift.results import DONE, FAILED
+from segshift.results.drafts import write_whole
 from segshift.study.cost import known_cost, measured_cost
-from segshift.study.expansion import parts_of
+from segshift.study.expansion import checked_study, parts_of
 from segshift.study.folder import (
-    DONE,
-    FAILED,
     WAITING,
     State,
     check_folder,
@@ -29,9 +29,8 @@ from segshift.study.folder import (
     states,
     write_job,
     write_jobs,
-    write_whole,
 )
-from segshift.study.jobs import Job, jobs_of, split_options
+from segshift.study.jobs import Job, distinct, jobs_of, split_options
 from segshift.study.running import Launcher, last_lines, run_all, termination_as_interrupt
 from segshift.study.words import divided
 
@@ -58,7 +57,7 @@ def study(words: Sequence[str]) -> None:
 
 
 def carry_out(planned: Study, *, report: Callable[[Study], None]) -> None:
-    """Run what is not done, then gather the rows and call `report`, if there is one row.
+    """Run what is not done, then gather the rows and call `report`, also if there is no row.
 
     Exits with 1 if a job failed, was stopped by Ctrl-C or SIGTERM; what to do is then said.
     """
@@ -67,14 +66,13 @@ def carry_out(planned: Study, *, report: Callable[[Study], None]) -> None:
         with termination_as_interrupt(), locked(planned.folder):
             failed = run_study(planned)
             now = states(planned.folder, planned.jobs, attribute=planned.attribute)
-            names = [job.name for job in planned.jobs if now[job.name].status == DONE]
-            gather_rows(planned.folder, names)
-            if names:
-                report(planned)
+            jobs = distinct(planned.jobs)
+            gather_rows(planned.folder, [j.name for j in jobs if now[j.name].status == DONE])
+            report(planned)
     except KeyboardInterrupt:
         sys.exit(f"stopped; what is done is kept; {again}")
     if failed:
-        total = len(planned.jobs)
+        total = len(distinct(planned.jobs))
         sys.exit("\n  ".join([f"{len(failed)} of {total} jobs failed:", *failed]) + f"\n{again}")
 
 
@@ -112,7 +110,8 @@ def planned_study(words: Sequence[str]) -> Study:
         launcher: Launcher = build.instantiate(config.launcher)
         content = OmegaConf.to_container(config)
         assert isinstance(content, dict)
-        parts = parts_of(content["study"], job_words, split_options=split_options)
+        asked = checked_study(content["study"])
+        parts = parts_of(asked, job_words, split_options=split_options)
         jobs = jobs_of(parts, group=str(config.name))
     command = shlex.join(["python", "study.py", *words])
     of_jobs = [text for word in job_words for text in word.texts]
@@ -122,7 +121,7 @@ def planned_study(words: Sequence[str]) -> Study:
         folder=Path(config.folder),
         jobs=jobs,
         launcher=launcher,
-        attribute=bool(content["study"].get("attribute")),
+        attribute=asked.get("attribute", False),
         dry_run=config.dry_run,
         command=command,
         settings={str(key): value for key, value in settings.items()},
@@ -131,15 +130,18 @@ def planned_study(words: Sequence[str]) -> Study:
 
 def show(planned: Study) -> None:
     """Print the jobs, where they stand, and what the rest will cost."""
-    from segshift.study.console import cost_line, print_jobs
+    from segshift.study.console import cost_line, oracle_line, print_jobs
 
     now = states(planned.folder, planned.jobs, attribute=planned.attribute)
     print_jobs(planned.jobs, now)
-    left = [job for job in planned.jobs if now[job.name].status != DONE]
+    jobs = distinct(planned.jobs)
+    left = [job for job in jobs if now[job.name].status != DONE]
     if left:
         at_once = planned.launcher.at_once
-        cost = known_cost(left, planned.jobs, now, at_once=at_once) or measured_cost(left)
-        print(cost_line(cost, done=len(planned.jobs) - len(left)))
+        cost = known_cost(left, jobs, now, at_once=at_once) or measured_cost(left)
+        print(cost_line(cost, done=len(jobs) - len(left)))
+    if oracle := oracle_line(planned.jobs):
+        print(oracle)
     print(f"study:     {planned.folder}")
 
 
@@ -150,7 +152,7 @@ def run_study(planned: Study) -> list[str]:
     """
     from segshift.study.console import ended_line, telling
 
-    folder, jobs = planned.folder, planned.jobs
+    folder, jobs = planned.folder, distinct(planned.jobs)
     write_whole(folder / "study.yaml", OmegaConf.to_yaml(dict(planned.settings)))
     now = states(folder, jobs, attribute=planned.attribute)
     waiting, failed = {}, []
@@ -160,7 +162,7 @@ def run_study(planned: Study) -> list[str]:
         if not now[job.name].complete:
             write_job(folder, job, attribute=planned.attribute)
             waiting[job_file(folder, job.name)] = job
-    write_jobs(folder, jobs, now)
+    write_jobs(folder, planned.jobs, now)
     # Closed here, not when it is collected: what still runs is ended before the study says so.
     with telling(total=len(jobs)) as told, closing(run_all(waiting, planned.launcher)) as ends:
         done = len(jobs) - len(waiting)
@@ -178,7 +180,7 @@ def run_study(planned: Study) -> list[str]:
                 how = ended.how or "it ended without a result"
                 told.line(f"{place}: failed, {how}; {log} ends with\n{last_lines(log)}")
             now[job.name] = one if one.status == DONE else State(FAILED)
-            write_jobs(folder, jobs, now)
+            write_jobs(folder, planned.jobs, now)
             left = [job for job in jobs if now[job.name].status == WAITING]
             cost = known_cost(left, jobs, now, at_once=planned.launcher.at_once)
             told.moved(done, cost.seconds if cost else None)
@@ -203,4 +205,4 @@ def help_text() -> str:
 
 
 def _about(path: Path) -> str:
-    return path.read_text().splitlines()[0].removeprefix("# ")
+    return next(iter(path.read_text().splitlines()), "").removeprefix("# ")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from segshift.errors import InputError
 from segshift.study.jobs import Job
 
 GRACE_S = 15.0  # for a process that was asked to end
@@ -49,7 +50,12 @@ class Ended:
 
     job: Job
     how: str
-    seconds: float
+
+
+def check_number(option: str, value: object, *, least: int) -> None:
+    """Raises InputError for an option of the launcher that is no whole number from `least` on."""
+    if type(value) is not int or value < least:
+        raise InputError(f"launcher.{option}={value}: a whole number from {least}")
 
 
 def job_command(file: Path) -> list[str]:
@@ -63,6 +69,7 @@ class LocalLauncher:
     def __init__(
         self, *, workers: int, command: Command = job_command, poll_s: float = 0.2
     ) -> None:
+        check_number("workers", workers, least=1)
         self.at_once, self.poll_s, self.command = workers, poll_s, command
         self.environment = {**os.environ, "PYTHONUNBUFFERED": "1", **_threads(workers)}
 
@@ -119,24 +126,27 @@ def run_all(jobs: Mapping[Path, Job], launcher: Launcher) -> Generator[Ended]:
     On any exception (Ctrl-C, a closed generator) those that run are ended with the study.
     """
     waiting = list(jobs)[::-1]
-    running: dict[Path, tuple[Process, float]] = {}
+    running: dict[Path, Process] = {}
     try:
         while waiting or running:
             while waiting and len(running) < launcher.at_once:
                 file = waiting.pop()
-                running[file] = launcher.start(file), time.monotonic()
-            for file, (process, start) in list(running.items()):
+                try:
+                    running[file] = launcher.start(file)
+                except Exception as error:  # such as a cluster that refuses it: others may go
+                    yield Ended(jobs[file], f"it was not started: {error}")
+            for file, process in list(running.items()):
                 how = process.ended()
                 if how is not None:
                     del running[file]
-                    yield Ended(jobs[file], how, time.monotonic() - start)
+                    yield Ended(jobs[file], how)
                     break  # its place is free
             else:
-                time.sleep(launcher.poll_s)
+                time.sleep(launcher.poll_s if running else 0)
     finally:
-        for process, _ in running.values():
+        for process in running.values():
             process.terminate()
-        for process, _ in running.values():
+        for process in running.values():
             process.kill()
 
 

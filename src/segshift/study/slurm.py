@@ -4,6 +4,7 @@ The id of each is written beside the job's file. A study that was stopped leaves
 started again, it waits for them instead of submitting them twice.
 """
 
+import math
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from segshift.errors import InputError
-from segshift.study.running import Command, job_command
+from segshift.study.running import Command, check_number, job_command
 
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL")
 
@@ -39,8 +40,10 @@ class SlurmLauncher:
                 "launcher=slurm, but there is no sbatch on this machine: start the study on a "
                 "login node of the cluster, or take launcher=local workers=N"
             )
-        for name, value in (("hours", hours), ("cpus", cpus), ("memory_gb", memory_gb)):
-            if not value > 0:
+        for name, number, least in (("at_once", at_once, 1), ("cpus", cpus, 1), ("gpus", gpus, 0)):
+            check_number(name, number, least=least)
+        for name, value in (("hours", hours), ("memory_gb", memory_gb)):
+            if type(value) not in (int, float) or not 0 < value < math.inf:
                 raise InputError(f"launcher.{name}={value}: a number above 0")
         self.at_once, self.poll_s, self.command = at_once, poll_s, command
         self.parameters: dict[str, Any] = {
@@ -79,11 +82,12 @@ class SlurmProcess:
         self.job = job
 
     def ended(self) -> str | None:
-        """How it ended: with its process, or by what SLURM did to it."""
+        """How it ended: that its process failed, or what SLURM did to it."""
         if not _is_over(self.job):
             return None
-        told = "ended" if self.job.paths.result_pickle.exists() else self.job.state
-        return f"SLURM job {self.job.job_id} {told}"
+        if not self.job.paths.result_pickle.exists():
+            return f"SLURM job {self.job.job_id} {self.job.state}"
+        return f"SLURM job {self.job.job_id} failed" if self.job.exception() else ""
 
     def terminate(self) -> None:
         """Leave it in the queue."""
