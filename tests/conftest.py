@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,6 +80,12 @@ def write_split(folder: Path, **sides: list[str]) -> None:
 def composed(*overrides: str, job: str = "train") -> DictConfig:
     with initialize_config_dir(str(build.conf_folder()), version_base="1.3"):
         return compose(job, overrides=list(overrides))
+
+
+def pytest_configure() -> None:
+    # A shell's background job ignores Ctrl-C, and so would every process that a test starts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
