@@ -88,7 +88,7 @@ def measure(side: str, options: dict[str, str]) -> dict[str, float]:
             dices += [score.value for score in scores if score.metric == "dice"]
     peak_kb = next(
         int(line.split()[1])
-        for line in Path("/proc/self/status").read_text().splitlines()
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         if line.startswith("VmHWM")
     )
     mean = statistics.mean(value for value in dices if value == value)

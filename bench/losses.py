@@ -144,7 +144,9 @@ def peak_mib(loss: Loss, logits: torch.Tensor, label: torch.Tensor) -> float:
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     if not CLEAR.exists():
         return math.nan
-    CLEAR.write_text("5")  # proc_pid_clear_refs(5): the peak is what is resident now
+    CLEAR.write_text(
+        "5", encoding="utf-8"
+    )  # proc_pid_clear_refs(5): the peak is what is resident now
     before = _kib("VmRSS")
     step(loss, logits, label)
     return (_kib("VmHWM") - before) / 2**10
@@ -158,7 +160,9 @@ def _give_back_what_is_freed() -> None:
 
 
 def _kib(entry: str) -> int:
-    (line,) = [line for line in STATUS.read_text().splitlines() if line.startswith(entry)]
+    (line,) = [
+        line for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith(entry)
+    ]
     return int(line.split()[1])
 
 

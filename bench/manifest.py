@@ -51,9 +51,9 @@ def main() -> None:
         )
         checked = time.perf_counter()
         peak_mb = _peak_mb()
-        lines = manifest.read_text().splitlines()
+        lines = manifest.read_text(encoding="utf-8").splitlines()
         lines[1::10] = [line.replace("liver=1", "liver") for line in lines[1::10]]
-        manifest.write_text("\n".join(lines))
+        manifest.write_text("\n".join(lines), encoding="utf-8")
         again = time.perf_counter()
         _, broken = read_sound_lines(manifest)
         sound = time.perf_counter()

@@ -130,7 +130,7 @@ def memory_mb(
 
 def _peak_mb() -> float:
     # Not ru_maxrss, which a process inherits from the one that started it.
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return float(status.split("VmHWM:")[1].split()[0]) / 1024
 
 

@@ -1,5 +1,6 @@
 """The architecture, enforced: import rules, the lazy start, and files that speak for themselves."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,37 @@ def test_every_file_is_one_idea(path):
     assert len(text.splitlines()) <= 300
     assert path.name != "utils.py"
     assert text.isascii()
+
+
+def in_locales_encoding(tree):
+    """Lines that read or write text in whatever encoding the machine's locale has."""
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        owner = getattr(getattr(call.func, "value", None), "id", "")
+        opens = name in ("open", "fdopen") and owner not in ("Image", "os")
+        modes = [word.value for word in call.keywords if word.arg == "mode"] + call.args
+        binary = any("b" in str(getattr(mode, "value", "")) for mode in modes if opens)
+        words = {word.arg: getattr(word.value, "value", None) for word in call.keywords}
+        text = name in ("read_text", "write_text") or opens or words.get("text") is True
+        if text and not binary and "encoding" not in words:
+            yield call.lineno
+
+
+@pytest.mark.parametrize(
+    ("line", "count"),
+    [
+        ("path.read_text()", 1), ("path.write_text(x)", 1), ("path.open()", 1), ("open(x)", 1),
+        ("path.open('w')", 1), ("run(x, text=True)", 1), ("open(x, 'rb')", 0),
+        ("path.open(mode='wb')", 0), ("path.read_text(encoding='utf-8')", 0),
+    ],
+)  # fmt: skip
+def test_the_rule_sees_a_file_opened_in_the_locales_encoding(line, count):
+    assert len(list(in_locales_encoding(ast.parse(line)))) == count
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT / "src")))
+def test_text_is_utf8_whatever_the_locale(path):
+    assert list(in_locales_encoding(ast.parse(path.read_text(encoding="utf-8")))) == []
 
 
 def test_every_pin_has_its_reason():

@@ -147,8 +147,8 @@ def _git_commit() -> str | None:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
             capture_output=True,
-            text=True,
             check=True,
+            encoding="utf-8",
         )
     except (OSError, subprocess.CalledProcessError):
         return None

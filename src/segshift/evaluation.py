@@ -119,7 +119,7 @@ def score_files(
 
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with (folder / "config.yaml").open("x") as file:
+        with (folder / "config.yaml").open("x", encoding="utf-8") as file:
             file.write(OmegaConf.to_yaml({**options, "command": command}))
     except FileExistsError as error:
         raise InputError(f"{folder} holds another run; set name=...") from error

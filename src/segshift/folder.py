@@ -41,7 +41,7 @@ def describe(
     """Write what is needed to repeat the run and to join its rows, into a folder of its own."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with (folder / "config.yaml").open("x") as file:
+        with (folder / "config.yaml").open("x", encoding="utf-8") as file:
             file.write(config_yaml)
     except FileExistsError as error:
         raise InputError(
@@ -77,4 +77,4 @@ def conclude(folder: Path, task: Task, measured: Mapping[str, Any]) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """JSON that every reader takes: a NaN is an error of ours."""
-    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -149,7 +149,7 @@ def read_rules(checkpoint: Path) -> dict[str, tuple[Rule, ...]]:
     if not file.is_file():
         return {}
     try:
-        return rules_from_dict(json.loads(file.read_text()))
+        return rules_from_dict(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(
             f"{file} is not what a run wrote: {error}; restore or remove it"

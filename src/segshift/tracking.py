@@ -95,7 +95,7 @@ def log_results(
     shown["failures"] = worst_cases(rows, folder, count=SHOWN_FAILURES, **chosen)
     labels = {k + 1: name for k, name in enumerate(structures)}
     run.log({name: [_image(one, labels, metric) for one in cases] for name, cases in shown.items()})
-    run.summary.update(json.loads((folder / "summary.json").read_text()))
+    run.summary.update(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
 
 
 def log_study_results(run: Any, folder: Path) -> None:  # noqa: ANN401
@@ -109,7 +109,7 @@ def log_study_results(run: Any, folder: Path) -> None:  # noqa: ANN401
                 run.log({path.stem: wandb.Table(dataframe=table)})
     run.log({p.stem: wandb.Image(str(p)) for p in sorted((folder / "figures").glob("*.png"))})
     run.log({"report": wandb.Html((folder / "report.html").read_text(encoding="utf-8"))})
-    run.summary.update(json.loads((folder / "summary.json").read_text()))
+    run.summary.update(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
 
 
 def _finish(run: Any) -> None:  # noqa: ANN401

@@ -24,7 +24,7 @@ def main() -> None:
     processes = int(os.environ["LOCAL_WORLD_SIZE"])
     torch.set_num_threads(max(torch.get_num_threads() // processes, 1))  # share the cores
     try:
-        plan = plan_from_dict(json.loads((folder / "plan.json").read_text()))
+        plan = plan_from_dict(json.loads((folder / "plan.json").read_text(encoding="utf-8")))
         parts = build.experiment(config, plan=plan)
         fit_and_test(parts, stored(parts), folder)
     except (InputError, TrainingDivergedError) as error:

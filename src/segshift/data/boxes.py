@@ -54,5 +54,5 @@ def _remembered(record: Path) -> Box | None:
 def _remember(record: Path, box: Box) -> None:
     record.parent.mkdir(parents=True, exist_ok=True)
     draft = record.with_name(f"{record.stem}.{uuid4().hex[:8]}.draft")
-    draft.write_text(json.dumps({"box": box}))
+    draft.write_text(json.dumps({"box": box}), encoding="utf-8")
     draft.replace(record)

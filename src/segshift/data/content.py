@@ -55,5 +55,5 @@ def _remembered(record: Path) -> tuple[list[int], str] | None:
 def _remember(record: Path, state: list[int], digest: str) -> None:
     record.parent.mkdir(parents=True, exist_ok=True)
     draft = record.with_name(f"{record.stem}.{uuid4().hex[:8]}.draft")
-    draft.write_text(json.dumps({"state": state, "sha256": digest}))
+    draft.write_text(json.dumps({"state": state, "sha256": digest}), encoding="utf-8")
     draft.replace(record)

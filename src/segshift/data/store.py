@@ -161,7 +161,7 @@ def _draft(entry: StoredCase, content: Mapping[str, np.ndarray | str]) -> Path:
     draft.mkdir(parents=True)
     for name, value in content.items():
         if isinstance(value, str):
-            (draft / f"{name}.json").write_text(value)
+            (draft / f"{name}.json").write_text(value, encoding="utf-8")
         else:
             np.save(draft / f"{name}.npy", value)
     return draft

@@ -74,7 +74,7 @@ class StoredCase:
         return _mapped(path) if path.is_file() else None
 
     def _meta(self) -> dict[str, Any]:
-        meta: dict[str, Any] = json.loads((self.folder / "meta.json").read_text())
+        meta: dict[str, Any] = json.loads((self.folder / "meta.json").read_text(encoding="utf-8"))
         return meta
 
 

@@ -73,7 +73,7 @@ def write_bundle(run: LoadedRun, about: dict[str, Any], folder: Path, *, name: s
     }
     for part, content in contents.items():
         text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-        (folder / "configs" / f"{part}.json").write_text(text)
+        (folder / "configs" / f"{part}.json").write_text(text, encoding="utf-8")
     weights = run.module.network.state_dict()
     torch.save(weights, folder / "models" / "model.pt")
     several = run.plan.channels > 1
@@ -88,8 +88,8 @@ def write_bundle(run: LoadedRun, about: dict[str, Any], folder: Path, *, name: s
         if several
         else "a .nii.gz for each case",
     )
-    (folder / "docs" / "README.md").write_text(readme)
-    (folder / "LICENSE").write_text(LICENSE)
+    (folder / "docs" / "README.md").write_text(readme, encoding="utf-8")
+    (folder / "LICENSE").write_text(LICENSE, encoding="utf-8")
 
 
 def _metadata(about: dict[str, Any], name: str) -> dict[str, Any]:

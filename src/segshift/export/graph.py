@@ -85,7 +85,7 @@ def write_onnx(run: LoadedRun, about: dict[str, Any], folder: Path) -> float:
 
 def _described(about: dict[str, Any], folder: Path) -> str:
     text = json.dumps(about, indent=1, allow_nan=False) + "\n"
-    (folder / DESCRIPTION).write_text(text)
+    (folder / DESCRIPTION).write_text(text, encoding="utf-8")
     return text
 
 

@@ -107,7 +107,9 @@ def device_memory_gb() -> float | None:
     try:
         if metadata.version("torch").endswith("+cpu"):  # a build that sees no GPU
             return None
-        told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+        told = subprocess.run(
+            command, capture_output=True, encoding="utf-8", check=True, timeout=30
+        )
         return float(told.stdout.split()[0]) / 1024
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None

@@ -188,5 +188,5 @@ def _draft(path: Path) -> Path:
 
 
 def _replace(path: Path, text: str) -> None:
-    _draft(path).write_text(text)
+    _draft(path).write_text(text, encoding="utf-8")
     _draft(path).replace(path)

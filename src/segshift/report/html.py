@@ -161,9 +161,9 @@ def _facts(
     higher_is_better: bool,
 ) -> dict[str, Any]:
     """What the page says in words and tables."""
-    summary = json.loads((folder / "summary.json").read_text())
-    environment = json.loads((folder / "environment.json").read_text())
-    split = json.loads((folder / "split.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    split = json.loads((folder / "split.json").read_text(encoding="utf-8"))
     network = folder / "network.json"
     metrics = sorted(rows["metric"].unique())
     main = [name for name in main_metrics(metrics, metric=metric) if name in metrics]
@@ -195,10 +195,12 @@ def _facts(
         "failures": failures.sort_values("value").head(LISTED_FAILURES).to_dict("records"),
         "failures_in_all": len(failures),
         "measured": int(of_metric["value"].notna().sum()),
-        "network": network_tables(json.loads(network.read_text())) if network.exists() else None,
+        "network": network_tables(json.loads(network.read_text(encoding="utf-8")))
+        if network.exists()
+        else None,
         "cost": _cost(summary, environment),
         "files": {
-            name: (folder / name).read_text()
+            name: (folder / name).read_text(encoding="utf-8")
             for name in ("config.yaml", "plan.json", "environment.json")
             if (folder / name).exists()
         },

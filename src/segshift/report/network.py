@@ -42,7 +42,7 @@ def write_network(
     except Exception as error:  # a network of anyone's own may look at its values; it still trains
         print(f"network:   without a description, because it does not run on fake tensors: {error}")
         return
-    (folder / "network.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    (folder / "network.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
 
 
 def print_network(numbers: Mapping[str, Any], *, console: Console | None = None) -> None:

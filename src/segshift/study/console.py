@@ -73,7 +73,7 @@ def oracle_line(jobs: Sequence[Job]) -> str:
 
 def ended_line(folder: Path, *, seconds: float) -> str:
     """A finished job: the metric that it was chosen by, on every set that was not shifted."""
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     metric = next((key.split("/")[1] for key in summary if key.startswith("val/")), "dice")
     keys = {name: f"test/{name}/{metric}" for name in set_names(folder)}
     means = [f"{name} {summary[key]:.3f}" for name, key in keys.items() if key in summary]

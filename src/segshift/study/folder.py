@@ -55,7 +55,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     (folder / "jobs").mkdir(parents=True, exist_ok=True)
     (folder / "study.yaml").touch()
-    with (folder / "study.lock").open("a+") as lock:
+    with (folder / "study.lock").open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -97,7 +97,7 @@ def write_job(folder: Path, job: "Job", *, attribute: bool) -> None:
 def finished(file: Path, identity: str) -> dict[str, Any] | None:
     """What the job's process wrote after its run; None if it is not done, or was another job."""
     try:
-        marker: dict[str, Any] = json.loads((run_folder(file) / MARKER).read_text())
+        marker: dict[str, Any] = json.loads((run_folder(file) / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     whole = marker.get("identity") == identity and (run_folder(file) / "rows.csv").is_file()

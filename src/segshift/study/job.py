@@ -26,8 +26,8 @@ from segshift.study.identity import check_unchanged
 def main() -> None:
     """Do what is still to do of the job that the file describes."""
     file = Path(sys.argv[1])
-    described = json.loads(file.read_text())
-    with file.with_suffix(".lock").open("w") as lock:
+    described = json.loads(file.read_text(encoding="utf-8"))
+    with file.with_suffix(".lock").open("w", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

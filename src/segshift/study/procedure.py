@@ -193,7 +193,11 @@ def help_text() -> str:
     files = {path.stem: path for path in sorted(Path("study").glob("*.yaml"))}
     files |= {path.stem: path for path in sorted((conf / "study").glob("*.yaml"))}
     studies = "\n".join(f"  study={name:<16} {_about(files[name])}" for name in sorted(files))
-    own = re.sub(r"(?ms)^(defaults|hydra):.*?(?=^\S|\Z)", "", (conf / "study.yaml").read_text())
+    own = re.sub(
+        r"(?ms)^(defaults|hydra):.*?(?=^\S|\Z)",
+        "",
+        (conf / "study.yaml").read_text(encoding="utf-8"),
+    )
     return (
         "python study.py study=cross_site data=manifest data.manifest=PATH loss=dice_ce,focal\n\n"
         f"Studies, and those in ./study of the folder you are in:\n{studies}\n\n"
@@ -205,4 +209,4 @@ def help_text() -> str:
 
 
 def _about(path: Path) -> str:
-    return next(iter(path.read_text().splitlines()), "").removeprefix("# ")
+    return next(iter(path.read_text(encoding="utf-8").splitlines()), "").removeprefix("# ")

@@ -64,14 +64,16 @@ class SlurmLauncher:
 
         folder, record = file.parent / "slurm", file.with_suffix(".slurm")
         if record.is_file():
-            earlier = submitit.SlurmJob(folder=folder, job_id=record.read_text().strip())
+            earlier = submitit.SlurmJob(
+                folder=folder, job_id=record.read_text(encoding="utf-8").strip()
+            )
             if not _is_over(earlier):
                 return SlurmProcess(earlier)
         executor = submitit.AutoExecutor(folder=folder, cluster="slurm")
         executor.update_parameters(name=file.stem, **self.parameters)
         log = str(file.with_suffix(".log").resolve())
         job = executor.submit(run_command, list(self.command(file.resolve())), log)
-        record.write_text(f"{job.job_id}\n")
+        record.write_text(f"{job.job_id}\n", encoding="utf-8")
         return SlurmProcess(job)
 
 

@@ -24,7 +24,7 @@ def import_msd(
     if not path.is_file():
         raise InputError(f"{path} does not exist; an MSD data set has dataset.json at its top")
     try:
-        description = json.loads(path.read_text())
+        description = json.loads(path.read_text(encoding="utf-8"))
         labels = {int(value): str(name) for value, name in description["labels"].items()}
         pairs = [(folder / e["image"], folder / e["label"]) for e in description["training"]]
         channels = tuple(word(str(name)) for name in description["modality"].values())

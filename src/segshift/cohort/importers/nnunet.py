@@ -75,7 +75,7 @@ def import_nnunet(
 
 def _described(path: Path, given: Mapping[str, Values] | None) -> _Description:
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         named = content.get("channel_names") or content["modality"]
         channels = tuple(word(str(named[key])) for key in sorted(named, key=int))
         labels: dict[str, Any] = content["labels"]
