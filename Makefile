@@ -14,9 +14,10 @@ demo: $(INSTALLED)
 study-demo: $(INSTALLED)
 	$(VENV)/bin/python study.py study=demo workers=2
 
-# One thread a process: two processes of two threads each would fight for two cores.
+# One thread a process: two processes of two threads each would fight for two cores. UTF-8 by name:
+# libraries that read JPEG 2000 put the whole process back to the locale C.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto
+	PYTHONUTF8=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

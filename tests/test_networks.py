@@ -1,7 +1,11 @@
 """Networks: one contract for every YAML in conf/model, and what each switch of them does."""
 
+import copy
 import functools
 import itertools
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -12,7 +16,7 @@ from torch import nn
 
 from segshift import build, options
 from segshift.errors import InputError
-from segshift.networks import UNet
+from segshift.networks import UNet, exact_on_small_maps
 from segshift.networks.contract import padded
 from segshift.networks.options import DOWNSAMPLES, NORMS, SKIPS, UPSAMPLES
 from segshift.plan import Plan, View, topology
@@ -275,3 +279,52 @@ def test_padding_is_at_the_end_and_leaves_two_voxels():
     assert not padded(image, (4, 4))[0, 0, 5:].any()
     assert padded(image[..., :4, :4], (4, 4)).shape[2:] == (4, 8)
     assert padded(image, (1, 4)) is image
+
+
+DIRTY = {"MALLOC_PERTURB_": "128"}  # glibc fills what it hands out: with 0x7f, huge in bfloat16
+
+
+@pytest.mark.parametrize("edges", [(2, 4, 4), (1, 5, 5), (4, 4, 4)])
+def test_no_gradient_reads_memory_that_nobody_wrote(edges):
+    """Without exact_on_small_maps, the first two are as large as the dirt in the memory."""
+    code = f"""
+import torch
+from segshift.networks import exact_on_small_maps
+torch.manual_seed(0)
+convolution = torch.nn.Conv3d(32, 32, 3, padding=1, groups=32)
+image = torch.randn(2, 32, *{edges})
+convolution(image).square().sum().backward()
+expected, convolution.weight.grad = convolution.weight.grad, None
+exact_on_small_maps(convolution.to(memory_format=torch.channels_last_3d))
+with torch.autocast("cpu", torch.bfloat16):
+    output = convolution(image.to(memory_format=torch.channels_last_3d))
+assert output.dtype == torch.bfloat16
+output.float().square().sum().backward()
+print(float((convolution.weight.grad - expected).abs().max() / expected.abs().max()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True,
+        env={**os.environ, **DIRTY},
+    )  # fmt: skip
+    assert float(done.stdout) < 0.02  # bfloat16 has 8 bits
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_small_maps_are_convolved_in_float32(dimensions):
+    make = {2: nn.Conv2d, 3: nn.Conv3d}[dimensions]
+    plain = make(4, 4, 5, padding=2, bias=False)
+    exact = exact_on_small_maps(copy.deepcopy(plain))
+    small, large = (torch.randn(1, 4, *(edge,) * dimensions) for edge in (4, 8))
+    wanted = plain(small).bfloat16()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(exact(large), plain(large))
+        assert torch.equal(exact(small), wanted)
+        assert not torch.equal(plain(small), wanted)
+        assert torch.equal(copy.deepcopy(exact)(small), wanted)
+
+
+def test_every_run_has_exact_small_maps():
+    network, _ = made("mednext")
+    hooks = [part._forward_hooks for part in network.modules() if isinstance(part, nn.Conv3d)]
+    assert hooks
+    assert all(hooks)

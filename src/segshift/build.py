@@ -135,6 +135,7 @@ def module_of(config: DictConfig, plan: Plan, *, precision: str) -> "Segmentatio
 
     from segshift.inference import PredictionOptions
     from segshift.module import SegmentationModule
+    from segshift.networks import exact_on_small_maps
     from segshift.seeds import derived_seed
 
     prediction = dict(config.get("prediction", {}))  # not in checkpoints before there were any
@@ -144,7 +145,7 @@ def module_of(config: DictConfig, plan: Plan, *, precision: str) -> "Segmentatio
         torch.manual_seed(derived_seed(config.seed, "weights"))
         network = instantiate(_filled(config, "model", plan, out_channels=task.channels))
     return SegmentationModule(
-        network=network,
+        network=exact_on_small_maps(network),
         task=task,
         loss=instantiate(_filled(config, "loss", plan)),
         augment=instantiate(_filled(config, "augment", plan)),
