@@ -17,7 +17,7 @@ from segshift import build
 from segshift.cohort.checks import load_case
 from segshift.cohort.images import read_image
 from segshift.seeds import generator
-from segshift.shifts import Acquisition, expanded
+from segshift.shifts import Acquisition
 
 SEVERITIES = (0, 1, 3, 5)
 BLOCKS = 2  # of shifts side by side
@@ -48,8 +48,7 @@ def main() -> None:
         axes.set_axis_off()
     for number, entry in enumerate(suite):
         for column, severity in enumerate(SEVERITIES):
-            ((made),) = expanded([entry], [severity])
-            shift = build.instantiate(OmegaConf.create(made))
+            shift = build.instantiate(OmegaConf.create({**entry, "severity": severity}))
             random = generator(0, "shift", shift.name, case.id)
             image = shift(volume.image, acquisition=acquisition, random=random)[0]
             plane = image[image.shape[0] // 2, ::-1]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -82,6 +83,12 @@ def composed(*overrides: str, job: str = "train") -> DictConfig:
         return compose(job, overrides=list(overrides))
 
 
+def cpu_seconds_of_children() -> float:
+    """What all processes that ended so far have taken; it does not grow while they wait."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def pytest_configure() -> None:
     # A shell's background job ignores Ctrl-C, and so would every process that a test starts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -114,6 +121,12 @@ def phantom(workplace: Path) -> tuple[str, ...]:
         f"data.cohort.folder={workplace / 'phantom'}",
         f"store={workplace / 'store'}",
     )
+
+
+@pytest.fixture
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For runs whose page is not looked at: to draw it is more than half of a tiny run."""
+    monkeypatch.setattr("segshift.folder.write_report", lambda *_, **__: None)
 
 
 def save_nifti(

@@ -317,7 +317,7 @@ def test_answers_of_the_first_filters_are_averaged_far_from_structures(dimension
     first = convolution(1, 3, 3, padding=1)
     head = convolution(3, 2, 1)
     network = nn.Sequential(first, nn.LeakyReLU(), head).eval()
-    task = Semantic(structures=["box"], metrics=[])
+    task = Semantic(structures=["box"], metrics=[Dice()])
     # The first filter is the image itself, and what is bright in it is the box.
     image = 0.1 * torch.randn(2, 1, *(16,) * dimensions)
     image[(0, 0, *(slice(4, 7),) * dimensions)] = 1
@@ -559,7 +559,7 @@ def test_a_run_is_measured_and_answered_from_its_folder(tiny_run, capsys):
     assert answers.groupby("site")["kind"].nunique().tolist() == [3, 3, 3]
     # Two patients in in_domain cannot tell.
     assert set(answers["answer"]) == {"unknown"}
-    assert "site-beta: no shift is shown; unknown: covariate" in said
+    assert "site-beta: nothing could be tested: covariate, prevalence, concept" in said
     table = pd.read_csv(tiny_run / "measurements.csv").set_index("case")
     rows = read_rows(tiny_run / "rows.csv")
     assert set(table.index) == set(rows["case"])
@@ -584,6 +584,9 @@ def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="not a folder"):
         attribute(tmp_path / "nothing")
     with pytest.raises(InputError, match="no checkpoint"):
+        attribute(tmp_path)
+    (tmp_path / "jobs.csv").touch()
+    with pytest.raises(InputError, match="is a study; name one of its runs, .*jobs/"):
         attribute(tmp_path)
 
 

@@ -1,21 +1,47 @@
 """The benchmarks run; what they measure is not tested."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, TINY_TRAINING
+from conftest import ROOT, TINY_TRAINING, composed
+
+from segshift import run
+
+# Benchmarks one after the other, in one process that pays for its imports once.
+IN_TURN = """
+import json, runpy, sys
+for name, *arguments in json.load(sys.stdin):
+    sys.argv = [name, *arguments]
+    print("\\n# " + name, flush=True)
+    runpy.run_path(name, run_name="__main__")
+"""
+TOGETHER = (
+    ("intervals.py", "--rows=40", "--resamples=100", "--repeats=1"),
+    ("shifts.py", "--edge=12", "--repeats=1"),
+    ("metrics.py", "--size", "32", "32", "24", "--repeats=1"),
+    ("losses.py", "focal", "--size=24", "--repeats=1"),  # the last: it tells malloc to give back
+)
 
 
-def printed(name: str, *arguments: str) -> str:
+def printed(*command: str, **options: str) -> str:
     done = subprocess.run(
-        [sys.executable, ROOT / "bench" / name, *arguments],
+        [sys.executable, *command], cwd=ROOT / "bench",
         capture_output=True, encoding="utf-8", check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, **options,
     )  # fmt: skip
     return done.stdout
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, list[list[str]]]:
+    """What each benchmark of TOGETHER prints."""
+    text = printed("-c", IN_TURN, input=json.dumps(TOGETHER))
+    parts = (part.split("\n", 1) for part in text.split("\n# ")[1:])
+    return {name: table(rest) for name, rest in parts}
 
 
 def table(text: str) -> list[list[str]]:
@@ -24,13 +50,14 @@ def table(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line] for line in lines]
 
 
-def test_intervals_are_timed():
-    rows = table(printed("intervals.py", "--rows=40", "--resamples=100", "--repeats=1"))
-    assert all(float(row[1]) >= 0 for row in rows[2:])
+def test_intervals_are_timed(tables):
+    rows = tables["intervals.py"][2:]
+    assert rows
+    assert all(float(row[1]) >= 0 for row in rows)
 
 
-def test_losses_are_measured_and_the_boundary_is_scipys():
-    rows = table(printed("losses.py", "focal", "--size=24", "--repeats=1"))
+def test_losses_are_measured_and_the_boundary_is_scipys(tables):
+    rows = tables["losses.py"]
     (loss,) = [row for row in rows if row[0] == "`focal`"]
     assert all(float(cell) > 0 for cell in loss[1:])
     distance_mm, value = (float(cell.split()[0]) for cell in rows[-1][3:])
@@ -48,8 +75,16 @@ def test_the_store_is_read_warm_and_cold_and_its_memory_is_measured():
     assert all(0 < before <= after for _, before, after in memory)
 
 
-def test_shifts_are_timed_against_preprocessing():
-    rows = table(printed("shifts.py", "--edge=12", "--repeats=1"))[2:]
+def test_metrics_are_measured_and_agree_with_monais(tables):
+    ours, theirs, ratio, difference = tables["metrics.py"][-1]
+    assert float(ours.split()[0]) >= 0
+    assert float(theirs.split()[0]) > 0
+    assert float(ratio) > 0
+    assert float(difference) < 1e-5
+
+
+def test_shifts_are_timed_against_preprocessing(tables):
+    rows = tables["shifts.py"][2:]
     assert len(rows) == 1 + 19
     assert all(float(row[1]) >= 0 for row in rows)
     assert {"`motion`", "`stain`", "`flip`"} <= {row[0] for row in rows}
@@ -64,13 +99,10 @@ def test_a_manifest_is_read_and_checked():
 
 
 @pytest.mark.slow
-def test_both_sides_of_the_inference_are_measured(tmp_path, phantom):
-    run = tmp_path / "run"
-    subprocess.run(
-        [sys.executable, ROOT / "train.py", *phantom, *TINY_TRAINING, f"hydra.run.dir={run}"],
-        check=True, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    text = printed("inference.py", f"checkpoint={run}", "rounds=1", "cases=1")
+def test_both_sides_of_the_inference_are_measured(tmp_path, phantom, no_page):
+    config = composed(*phantom, *TINY_TRAINING)
+    run.train(config, tmp_path / "run", command="", choices={})
+    text = printed("inference.py", f"checkpoint={tmp_path / 'run'}", "rounds=1", "cases=1")
     sides = {row[0]: [float(cell) for cell in row[1:]] for row in table(text)[2:]}
     assert set(sides) == {"monai", "segshift"}
     for seconds, cpu_seconds, dice, peak_mb in sides.values():

@@ -115,6 +115,7 @@ class TestManifest:
             ([HEADER, LINE.replace("dijon", "a/b")], "may not hold '/'"),
             ([HEADER, LINE.replace("dijon", "..")], "nor begin with"),
             ([HEADER, LINE.replace("dijon", "a+b")], "which marks a shift"),
+            ([HEADER, LINE.replace("dijon", "a;b")], "site 'a;b' becomes part of names"),
             ([HEADER, LINE.replace("liver=1", "mean=1")], "not 'mean'"),
             ([HEADER, LINE.replace("liver=1", "a/b=1")], "structure name"),
             ([HEADER, LINE.replace("liver=1", "$x$=1")], "structure name"),

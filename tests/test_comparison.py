@@ -143,6 +143,23 @@ def test_only_what_all_runs_have_is_compared_and_the_rest_is_told(tmp_path: Path
     assert "2 of 24 values left out, which are undefined for some" in text
 
 
+def test_a_rare_structure_is_in_every_resample_that_counts(tmp_path: Path) -> None:
+    def run(name: str, lesion: float) -> Path:
+        def dice(p: int, s: str) -> float:
+            return 0.95 if s == "liver" else (lesion + 0.01 * p if p < 3 else math.nan)
+
+        return write(tmp_path / name, dice, patients=30)
+
+    comparison = compared([run("a", 0.1), run("b", 0.4)])
+    (line,) = comparison.differences.to_dict("records")
+    # All lesions are better by 0.3, the livers equal: no resample has another difference.
+    for number in ("difference", "low", "high"):
+        assert line[number] == pytest.approx(0.15)
+    ranks = comparison.runs.set_index("run")
+    assert ranks["rank_1"].to_dict() == {"a": 0.0, "b": 1.0}
+    assert ranks["high"].max() < 0.7
+
+
 def test_one_patient_gives_neither_interval_nor_ranking(tmp_path: Path) -> None:
     paths = [
         write(tmp_path / n, lambda p, s, d=d: d, patients=1) for n, d in (("a", 0.5), ("b", 0.6))
@@ -199,13 +216,89 @@ def test_the_command_prints_and_writes_tables_and_a_figure(
     assert "failures: none at 3 sites of 3 runs" in printed
     folder = tmp_path / "new" / "out"
     assert sorted(p.name for p in folder.iterdir()) == [
-        "comparison.csv", "comparison.png", "runs.csv",
+        "comparison.csv", "comparison.png", "failures.csv", "runs.csv",
     ]  # fmt: skip
     lines = pd.read_csv(folder / "comparison.csv")
     assert lines["metric"].eq("dice").all()
     assert lines["n"].eq(40).all()
     assert lines["patients"].eq(20).all()
     assert (folder / "comparison.png").stat().st_size > 10_000
+    assert "not compared" not in printed  # there is one set
+
+
+NOISY = {"in_domain+noise3": 0.8, "in_domain+noise5": 0.7}
+
+
+def two_runs(folder: Path, dice: dict[str, float]) -> list[Path]:
+    """Of three patients in each set, with the same Dice in both."""
+    for name in ("a", "b"):
+        rows = [
+            Row(name, set_, f"c{p}", f"p{p}", "A", "liver", "dice", value)
+            for set_, value in dice.items()
+            for p in range(3)
+        ]
+        write_rows(folder / name / "rows.csv", rows)
+    return [folder / "a", folder / "b"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected", "left_out"),
+    [
+        ([], ["in_domain"], "2 of 3 sets not compared: in_domain+noise3, in_domain+noise5;"),
+        (["--shifted"], ["in_domain", *NOISY], ""),
+        (["--set", "in_domain+noise3"], ["in_domain+noise3"], "2 of 3 sets not compared: in_dom"),
+        (["--set", "in_domain", "--set", "in_domain+noise3"], ["in_domain", *NOISY][:2], "1 of 3"),
+    ],
+)
+def test_sets_under_a_shift_are_compared_if_asked_for(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    expected: list[str],
+    left_out: str,
+) -> None:
+    runs = two_runs(tmp_path, {"in_domain": 0.9, **NOISY})
+    run_command(*runs, "-o", tmp_path / "out", "--resamples", 100, *options)
+    lines = pd.read_csv(tmp_path / "out" / "comparison.csv")
+    assert lines["set"].tolist() == expected  # as many as Holm's correction counts
+    printed = " ".join(capsys.readouterr().out.split())
+    assert left_out in printed
+    assert ("not compared" in printed) == bool(left_out)
+
+
+def test_sets_that_are_not_there_are_named(tmp_path: Path) -> None:
+    runs = two_runs(tmp_path, NOISY)
+    with pytest.raises(InputError, match=r"--set mine: .* in_domain\+noise3, in_domain\+noise5"):
+        run_command(*runs, "--set", "mine")
+    with pytest.raises(InputError, match="only sets under a shift: .* --shifted compares them"):
+        run_command(*runs)
+
+
+def test_failures_are_of_the_cases_that_all_runs_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = write(tmp_path / "more", lambda p, s: 0.0 if p >= 12 else 0.9)
+    fewer = write(tmp_path / "fewer", lambda p, s: 0.9, patients=12, structures=("liver",))
+    run_command(more, fewer, "-o", tmp_path / "out", "--resamples", 100)
+    assert "failures: none at 2 sites of 2 runs" in capsys.readouterr().out
+    profile = pd.read_csv(tmp_path / "out" / "failures.csv").set_index("run")
+    assert profile["failed"].to_dict() == {"fewer": 0, "more": 0}
+    assert profile["failed_n"].to_dict() == {"fewer": 24, "more": 24}
+
+
+def test_a_number_and_its_bounds_have_the_same_decimals(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 1e-4, (2, 20))
+    paths = [
+        write(tmp_path / "a", lambda p, s: 0.5 + noise[0, p]),
+        write(tmp_path / "b", lambda p, s: 0.5002 + noise[1, p]),
+        write(tmp_path / "c", lambda p, s: 100 * noise[0, p]),
+    ]
+    file = io.StringIO()
+    print_comparison(compared(paths), console=Console(file=file, width=120))
+    seen = re.findall(r"([+-]?\d\.(\d+)) +\[-?\d\.(\d+), -?\d\.(\d+)\]", file.getvalue())
+    assert len(seen) == 6
+    assert all(len({len(digits) for digits in decimals}) == 1 for _, *decimals in seen)
+    assert {len(number.partition(".")[2]) for number, *_ in seen} >= {3, 5}
 
 
 def test_failures_are_printed_by_run_and_site(three: list[Path]) -> None:
@@ -214,7 +307,7 @@ def test_failures_are_printed_by_run_and_site(three: list[Path]) -> None:
     file = io.StringIO()
     print_failures(rows, console=Console(file=file, width=100))
     (line,) = [line for line in file.getvalue().splitlines() if "in_domain" in line]
-    assert line.split() == ["base", "in_domain", "A", "5%", "80"]
+    assert line.split() == ["base", "in_domain", "A", "5%", "n", "80"]
 
 
 def test_the_direction_follows_from_the_names_of_our_metrics() -> None:

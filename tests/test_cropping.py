@@ -30,6 +30,13 @@ BODY = ((4, 16), (6, 18), (3, 27))
 INSIDE = tuple(slice(low, high) for low, high in BODY)
 
 
+class Noisy(Identity):
+    """Adds noise everywhere."""
+
+    def __call__(self, image, *, acquisition, random):
+        return image + random.normal(size=image.shape).astype(np.float32)
+
+
 @pytest.fixture
 def case(tmp_path):
     """Zeros around a body with a hole in it and two bright structures."""
@@ -110,15 +117,14 @@ class TestStore:
         assert entry.image().shape == (1, *SHAPE)
         assert not entry.image().any()
 
-    def test_a_shift_comes_before_the_box(self, case, tmp_path):
-        class Noisy(Identity):
-            def __call__(self, image, *, acquisition, random):
-                return image + random.normal(size=image.shape).astype(np.float32)
-
-        noisy = Noisy("noise", 1)
-        sets = [EvaluationSet("x", (case,), noisy)]
-        ((entry,),) = store_sets(sets, plan_for([case]), folder=tmp_path / "s", quiet=True).values()
-        assert entry.shown().box == tuple((0, edge) for edge in SHAPE)
+    def test_noise_around_the_body_does_not_change_the_box(self, case, tmp_path):
+        sets = [EvaluationSet("x", (case,), Noisy("noise", 1))]
+        for plan in (plan_for([case]), replace(plan_for([case]), normalisation=())):
+            entries = store_sets(sets, plan, folder=tmp_path / "s", quiet=True)
+            assert entries["x"][0].shown().box == BODY
+        whole = plan_for([case], crop="none")
+        ((entry,),) = store_sets(sets, whole, folder=tmp_path / "s", quiet=True).values()
+        assert np.unique(entry.shown().image).size > 0.9 * np.prod(SHAPE)  # in the air too
 
     def test_a_box_is_found_once(self, case, tmp_path, monkeypatch):
         aged(case)

@@ -33,14 +33,23 @@ def test_readme_has_a_picture_two_commands_and_fewer_than_200_lines():
 
 
 @pytest.mark.parametrize("command", [c for c in TRAINING if "manifest" not in c])
-def test_training_commands(command, workplace, tmp_path):
+def test_training_commands(command, workplace, tmp_path, no_page):
     overrides = shlex.split(command)[2:]
     config = composed(
         *TINY_PHANTOM, *TINY_TRAINING, f"store={workplace / 'store'}", *overrides,
         f"data.cohort.folder={workplace / 'phantom'}",
     )  # fmt: skip
     run.train(config, tmp_path, command=command, choices={})
-    assert (tmp_path / "report.html").is_file()
+    assert (tmp_path / "summary.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("job", "command"),
+    [(job, c) for job in ("evaluate", "predict") for c in commands(f"python {job}.py")],
+)
+def test_the_options_of_other_commands_exist(job, command):
+    """Runs of them are in tests/test_cli.py, test_scoring.py and test_prediction.py."""
+    composed(*shlex.split(command)[2:], job=job)
 
 
 def test_sweeps_and_several_processes_are_run_elsewhere():
@@ -54,7 +63,7 @@ def test_sweeps_and_several_processes_are_run_elsewhere():
 
 @pytest.mark.real_data
 @pytest.mark.slow
-def test_real_data_commands(tmp_path, monkeypatch):
+def test_real_data_commands(tmp_path, monkeypatch, no_page):
     """The importer's line, then the experiment that follows it, for one short step."""
     (imported,) = {c for c in commands("segshift cohort import") if "hippocampus" in c}
     (training,) = [c for c in TRAINING if "experiments=hippocampus" in c]

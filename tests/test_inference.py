@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from segshift.errors import InputError
-from segshift.inference import entropy, predict_case, predict_slabs, slabs
+from segshift.inference import Spread, entropy, predict_case, predict_slabs, slabs
 from segshift.inference.windows import window_starts
 from segshift.plan import View
 
@@ -185,15 +185,16 @@ class TestSlabs:
         assert more > once
         torch.testing.assert_close(parts, whole, atol=1e-6, rtol=0)
 
-    def test_memory_is_bounded_and_not_by_the_number_of_slices(self):
-        """20 structures: all probabilities would be 0.4 GB, the budget is 0.1."""
+    def test_memory_is_bounded_and_not_by_the_numbers_of_slices_and_members(self):
+        """20 structures, 8 members: all probabilities would be 0.35 GB, the budget is 0.06."""
         program = """
 import resource, torch
-from segshift.inference import predict_slabs
+from segshift.inference import Spread, predict_slabs
 from segshift.plan import View
 def network(x): return x[:, :1] * torch.linspace(-1, 1, 21)[:, None, None, None]
-image = torch.zeros(1, 128, 192, 192)
-options = dict(activation=lambda x: x.softmax(1), budget_gb=0.1, window_batch=1)
+image = torch.zeros(1, 32, 128, 128)
+options = dict(activation=lambda x: x.softmax(1), budget_gb=0.06, mirror_axes=(0, 1, 2),
+               doubts=True, window_batch=1, spread=Spread())
 list(predict_slabs([network], image[:, :16, :64, :64], View((16, 64, 64)), **options))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 depth = sum(s.probability.shape[1]
@@ -205,7 +206,7 @@ print(depth, (after - before) / 1e6)
             [sys.executable, "-c", program], capture_output=True, text=True, check=True
         )
         depth, grown_gb = done.stdout.split()
-        assert int(depth) == 128
+        assert int(depth) == 32
         assert float(grown_gb) < 0.15
 
 
@@ -238,18 +239,52 @@ class TestMembers:
             predict_case(Shifted(), torch.zeros(1, 4, 8, 8), view, activation=softmax,
                          mirror_axes=axes)  # fmt: skip
 
-    def test_disagreement_is_mutual_information(self):
-        """Two certain and opposite members: all of one bit. Two that doubt alike: none."""
-        image, half = torch.zeros(1, 4, 8, 8), {"activation": softmax}
+    def test_the_doubt_of_members_is_the_mean_of_their_entropies(self):
+        """Of two certain and opposite members none; of two that are undecided all."""
+        image = torch.zeros(1, 4, 8, 8)
         certain = [Said(50.0, -50.0), Said(-50.0, 50.0)]
-        doubting = [Said(0.0, 0.0), Said(0.0, 0.0)]
-        for networks, expected in ((certain, 1.0), (doubting, 0.0)):
-            (slab,) = predict_slabs(networks, image, self.VIEW, **half)
-            assert slab.disagreement.shape == (4, 8, 8)
+        undecided = [Said(0.0, 0.0), Said(0.0, 0.0)]
+        for networks, expected in ((certain, 0.0), (undecided, 1.0)):
+            (slab,) = predict_slabs(networks, image, self.VIEW, activation=softmax, doubts=True)
             torch.testing.assert_close(slab.probability, torch.full((2, 4, 8, 8), 0.5))
-            torch.testing.assert_close(slab.disagreement, torch.full((4, 8, 8), expected))
-        (slab,) = predict_slabs(certain[:1], image, self.VIEW, **half)
-        assert slab.disagreement is None
+            torch.testing.assert_close(slab.doubt, torch.full((4, 8, 8), expected))
+        (slab,) = predict_slabs(certain, image, self.VIEW, activation=softmax)
+        assert slab.doubt is None
+
+    @pytest.mark.parametrize("view", [View((8, 8)), View((4, 8, 8))])
+    @pytest.mark.parametrize("budget_gb", [3, 1e-9])
+    def test_the_spread_counts_every_voxel_of_the_image_once(self, view, budget_gb):
+        """However many windows show it, and none of the padding: x is narrower than a window."""
+        torch.manual_seed(0)
+        networks = [pointwise(view, 1) for _ in range(3)]
+        for network in networks:
+            nn.init.normal_(network.layer.weight, std=3)
+        image, spread = torch.randn(1, 11, 21, 5), Spread()
+        for _ in predict_slabs(
+            networks, image, view, activation=softmax, spread=spread, budget_gb=budget_gb
+        ):
+            pass
+        each = torch.stack([full_pass(network, image, view) for network in networks])
+        expected = each.square().mean(0).flatten(1).sum(1)
+        expected = expected / each.mean(0).square().flatten(1).sum(1)
+        assert expected.min() > 1.05
+        torch.testing.assert_close(spread.ratio, expected.double(), atol=1e-5, rtol=0)
+
+    def test_members_are_predicted_once_a_window_whatever_their_number(self):
+        """The ring takes 16 kB and one window 15 of the 35 for both: of several, one at a time."""
+        image, seen = torch.randn(1, 24, 16, 16), []
+        networks = [pointwise(self.VIEW, 1) for _ in range(6)]
+        for network in networks:
+            network.register_forward_hook(lambda _, windows, __: seen.append(len(windows[0])))
+        for some, mirrors in ((networks[:1], ()), (networks, (1, 2))):
+            seen.clear()
+            predict_case(
+                some, image, self.VIEW, activation=softmax, mirror_axes=mirrors, spread=Spread(),
+                budget_gb=40e-6, window_batch=4,
+            )  # fmt: skip
+            assert sum(seen) == 8 * 9 * len(some) * 2 ** len(mirrors)
+            assert max(seen) == seen[0] == 4
+            assert seen[-1] == 1
 
     def test_autocast_holds_around_the_network_and_not_around_the_mean(self):
         seen = []

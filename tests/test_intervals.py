@@ -97,6 +97,56 @@ def test_the_mean_over_structures_draws_the_same_patients_for_all() -> None:
     assert structure["dice_high"] - structure["dice_low"] > 0.1
 
 
+def rare_lesion(*, lost: float = 0.0) -> np.ndarray:
+    """30 patients with a case each: a liver of Dice 0.95, and in 3 of them a lesion around 0.1."""
+    values = np.full((30, 1, 2), math.nan)
+    values[:, :, 0] = 0.95
+    values[:3, 0, 1] = np.array([0.08, 0.1, 0.12]) - lost
+    return values
+
+
+def test_the_mean_over_structures_is_of_the_same_ones_in_every_resample() -> None:
+    rows = frame(rows_of("in_domain", rare_lesion()))
+    (mean,) = site_table(rows).query("structure == 'mean'").to_dict("records")
+    summary = summarise(rows, {"dice": True})
+    for table in (mean, {key.removeprefix("test/in_domain/"): x for key, x in summary.items()}):
+        assert table["dice"] == pytest.approx(0.525)
+        # The lesion is 0.08 to 0.12 whoever is drawn; without it the mean would be 0.95.
+        assert 0.51 < table["dice_low"] < 0.525 < table["dice_high"] < 0.54
+
+
+def test_how_wide_a_mean_over_structures_is_follows_the_rarest_of_them() -> None:
+    values = np.full((30, 1, 2), 0.95)
+    values[1:, 0, 1] = math.nan  # one patient says nothing about the next one
+    lines = site_table(frame(rows_of("in_domain", values))).set_index("structure")
+    assert lines["dice_low"].notna().to_dict() == {"s0": True, "s1": False, "mean": False}
+    values[:, :, 1] = math.nan  # and a structure that nobody has is in no mean
+    lines = site_table(frame(rows_of("in_domain", values))).set_index("structure")
+    assert lines["dice_low"].notna().to_dict() == {"s0": True, "s1": False, "mean": True}
+
+
+def test_many_rare_structures_leave_a_mean_without_an_interval() -> None:
+    # Each of 40 patients has a structure of its own and shares it with one other of them.
+    values = np.full((40, 1, 40), math.nan)
+    values[range(40), 0, range(40)] = values[range(-1, 39), 0, range(40)] = 0.9
+    lines = site_table(frame(rows_of("in_domain", values))).set_index("structure")
+    assert lines.loc["mean", "dice"] == pytest.approx(0.9)
+    assert lines["dice_low"].isna().to_dict() == {name: name == "mean" for name in lines.index}
+
+
+def test_a_gap_is_over_the_same_structures_in_every_resample() -> None:
+    rows = rows_of("in_domain", rare_lesion())
+    rows += rows_of("site-B", rare_lesion(lost=0.06), site="B")
+    summary = summarise(frame(rows), {"dice": True})
+    assert summary["test/gap/dice"] == pytest.approx(0.03)
+    assert 0.009 < summary["test/gap/dice_low"] < 0.03 < summary["test/gap/dice_high"] < 0.051
+    # What one side alone has is in no gap, and that it has a single patient takes no interval away.
+    one_sided = [each for each in rows if each.structure == "s0" or each.patient == "site-B0"]
+    summary = summarise(frame(one_sided), {"dice": True})
+    for end in ("", "_low", "_high"):
+        assert summary[f"test/gap/dice{end}"] == pytest.approx(0)
+
+
 def test_site_set_and_bootstrap_say_the_same_of_the_same_patients() -> None:
     values = np.random.default_rng(0).random((9, 2, 1))
     rows = frame(rows_of("in_domain", values))

@@ -19,7 +19,7 @@ from segshift.splits import Split, leave_site_out, selected
 
 SITES = {"near": 7, "next": 7, "far": 4, "beyond": 4}
 OUT = ["far", "beyond"]
-OPTIONS = {"seed": 0, "held_out": OUT, "val_fraction": 0.2, "test_fraction": 0.25}
+OPTIONS = {"seed": 0, "held_out": OUT, "val_fraction": 0.15, "test_fraction": 0.25}
 AWAY = (f"split.held_out=[{','.join(OUT)}]",)  # the split of most runs here
 # What the rules take that have no default; concept reads the same labels again.
 REQUIRED = {

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from study_inputs import fill_study, row, write_jobs
 from segshift.errors import InputError
 from segshift.results import (
     Row,
+    Study,
     bootstrap_means,
     failure_table,
     gap_table,
@@ -128,6 +130,28 @@ def test_shift_is_paired_where_the_oracle_has_not_measured_all(tmp_path: Path) -
     assert line["shift"] == pytest.approx(0.8 - 0.55)  # b0 and b1 only
     assert line["harder"] == pytest.approx(0.5 - 0.25)
     assert (line["patients"], line["paired"], line["unpaired"]) == (3, 2, 1)
+
+
+def test_intervals_of_the_mean_are_of_studies_that_saw_the_rare_structure(tmp_path: Path) -> None:
+    """3 of 30 patients of B have a lesion; without one of them a mean would be the liver's."""
+    rows = [
+        row(job, set_, f"{site}{i}", site, value + 0.001 * i, structure=structure)
+        for job, set_, site, liver, lesion in (
+            ("A", "in_domain", "A", 0.95, 0.7),
+            ("A", "site-B", "B", 0.95, 0.1),
+            ("B", "in_domain", "B", 0.95, 0.3),
+        )
+        for i in range(30)
+        for structure, value in (("liver", liver), ("lesion", lesion))
+        if structure == "liver" or site == "A" or i % 10 == 0
+    ]
+    jobs = [{"job": x, "train": x, **SOURCE} for x in "AB"]
+    line = line_of(gap_table(study_of(tmp_path, jobs, rows).rows), train="A", structure="mean")
+    assert line["gap"] == pytest.approx((0.9645 + 0.7145) / 2 - (0.9645 + 0.11) / 2)
+    for part in ("gap", "shift", "harder", "out"):
+        assert abs(line[f"{part}_low"] - line[part]) < 0.02, part
+        assert abs(line[f"{part}_high"] - line[part]) < 0.02, part
+    assert (line["patients"], line["paired"], line["unpaired"]) == (3, 3, 0)
 
 
 def test_without_an_oracle_the_gap_is_not_split(tmp_path: Path) -> None:
@@ -278,6 +302,41 @@ def test_rows_of_an_unknown_job_are_refused(tmp_path: Path) -> None:
         read_study(tmp_path / "nowhere")
 
 
+def test_two_networks_are_not_taken_for_one_that_was_repeated(tmp_path: Path) -> None:
+    """As of `train_patients=2`, which once left two held-out sites with the same training site."""
+    jobs = [{"job": job, "train": "A", "seed": "0", **SOURCE} for job in ("one", "two")]
+    rows = [row(job, "in_domain", "a", "A", value) for job, value in (("one", 0.9), ("two", 0.5))]
+    same = "one and two are both part=single_source, train=A, seed=0;"
+    with pytest.raises(InputError, match=same):
+        study_of(tmp_path, jobs, rows)
+    jobs[1]["status"] = "failed"  # its rows are in no mean
+    assert len(study_of(tmp_path, jobs, rows).rows) == 1
+    jobs[1] |= {"status": "done", "seed": "1"}
+    assert len(study_of(tmp_path, jobs, rows).rows) == 2
+
+
+def test_every_line_of_every_table_says_its_jobs_and_patients(whole) -> None:
+    dice = whole.rows[(whole.rows["metric"] == "dice") & (whole.rows["structure"] == "liver")]
+    dice = dice.assign(variant="loss=" + dice["seed"])  # a table of variants needs two
+    jobs = set(whole.jobs["job"])
+    tables = study_tables(Study(whole.jobs, dice))
+    for field in fields(tables):
+        table = getattr(tables, field.name)
+        assert len(table) > 0, field.name
+        for named in table["jobs"]:
+            assert set(named.split(";")) <= jobs, field.name
+        counts = [name for name in table if name in ("patients", "failed_n")]
+        assert counts, field.name
+        assert (table[counts] > 0).all(axis=None), field.name
+    line = line_of(
+        tables.shifts[tables.shifts["severity"] == 3],
+        train="bern", set="in_domain", variant="loss=1", metric="dice", structure="mean",
+    )  # fmt: skip
+    own = whole.jobs[(whole.jobs["train"] == "bern") & (whole.jobs["seed"] == "1")]
+    assert line["jobs"] == ";".join(sorted(own["job"]))
+    assert (line["n"], line["patients"]) == (6, 6)
+
+
 def test_a_study_without_rows_has_empty_tables(tmp_path: Path) -> None:
     write_jobs(tmp_path, [{"job": "A", "train": "A", "status": "waiting", **SOURCE}])
     study = read_study(tmp_path)
@@ -338,6 +397,22 @@ def test_a_shift_costs_what_lies_between_its_curve_and_no_shift(whole) -> None:
     summary = study_summary(whole, tables)
     assert summary["study/shift/noise/dice"] == pytest.approx(lost)
     assert summary["study/shift/noise/hd95_mm"] == pytest.approx(30 * lost)
+
+
+def test_a_job_of_two_parts_counts_once_in_what_a_shift_costs(tmp_path: Path) -> None:
+    folder = fill_study(tmp_path, seeds=("0",), noises=(0, 3), pictures=False)
+    rows = pd.read_csv(folder / "rows.csv", keep_default_na=False, dtype={"value": float})
+    hit = rows["run"].str.startswith("single_source-bern") & rows["set"].str.endswith("noise3")
+    rows.loc[hit, "value"] *= 0.3  # of the others a shift costs less, so weights matter
+    rows.to_csv(folder / "rows.csv", index=False)
+    jobs = pd.read_csv(folder / "jobs.csv", dtype="str", keep_default_na=False)
+    key = "study/shift/noise/dice"
+    once = study_summary(read_study(folder), write_study_tables(folder, read_study(folder)))
+    pd.concat([jobs, jobs[jobs["train"] == "bern"].assign(part="z")]).to_csv(
+        folder / "jobs.csv", index=False
+    )
+    twice = study_summary(read_study(folder), write_study_tables(folder, read_study(folder)))
+    assert twice[key] == pytest.approx(once[key], abs=1e-12)
 
 
 def test_undefined_values_are_in_no_mean_and_one_patient_has_no_interval(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_a_structure_is_scored_only_where_it_was_annotated(boxes, tmp_path, task
 
 @pytest.mark.real_data
 @pytest.mark.slow
-def test_two_hospitals_with_labels_of_their_own_train_together(tmp_path):
+def test_two_hospitals_with_labels_of_their_own_train_together(tmp_path, no_page):
     """cardiac: the cavity is 3 at dijon and 1 at toronto."""
     folder = tmp_path / "run"
     run.train(
@@ -71,7 +71,7 @@ def test_two_hospitals_with_labels_of_their_own_train_together(tmp_path):
             *TINY_TRAINING, "data=manifest", f"data.manifest={REAL_DATA}/cardiac/manifest.csv",
             "data.structures={cavity: {dijon: 3, toronto: 1}, background: {dijon: [1, 2]}}",
             "split=kfold", "split.folds=8", "model=unet2d", f"store={tmp_path / 'store'}",
-            "plan.patch=[64,64]", "plan.batch=2",
+            "plan.patch=[128,128]", "plan.batch=2",
         ),
         folder, command="test", choices={},
     )  # fmt: skip

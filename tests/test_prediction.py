@@ -1,9 +1,15 @@
 """Whole predictions from files to files: geometry, formats, failures, restarts and ensembles."""
 
+import contextlib
 import csv
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
+import tracemalloc
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +17,7 @@ import highdicom
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 import tifffile
 import torch
@@ -18,18 +25,21 @@ from conftest import REAL_DATA, TINY_TRAINING, composed, save_nifti
 from PIL import Image
 from test_images import save_itk, save_series
 
-from segshift import build
+from segshift import build, evaluation
 from segshift.cohort import Case, read_manifest, write_manifest
 from segshift.cohort.checks import load_case
-from segshift.cohort.images import read_geometry, read_image, read_label
+from segshift.cohort.images import read_geometry, read_image, read_label, save_segmentation
 from segshift.data.preprocessing import preprocessed_image
 from segshift.data.store import store_cases
 from segshift.errors import InputError
-from segshift.inference import predict_case
+from segshift.inference import Slab, predict_case
+from segshift.plan.content import Normalisation
+from segshift.postprocessing import Rule, postprocessed
 from segshift.prediction import predict, procedure
 from segshift.prediction.case import pairwise_dice
-from segshift.prediction.inputs import cases_of, share_of
-from segshift.prediction.members import aligned
+from segshift.prediction.drafts import remove_orphans
+from segshift.prediction.inputs import cases_of, read_case_image, share_of
+from segshift.prediction.streams import aligned
 
 NAMES = ("box", "core")
 
@@ -66,7 +76,7 @@ def coarse(boxes, tmp_path_factory):
 
 def predicted(output: Path, *overrides: object) -> list[dict[str, str]]:
     predict(composed(f"output={output}", "precision=32-true", *map(str, overrides), job="predict"))
-    return table(output)
+    return table(output) if (output / "predictions.csv").is_file() else []
 
 
 def table(output: Path, name: str = "predictions.csv") -> list[dict[str, str]]:
@@ -217,6 +227,33 @@ def test_a_dicom_series_gets_a_segmentation_object_and_nifti(empty, run, tmp_pat
         np.testing.assert_array_equal(again, mask == number)
 
 
+@pytest.mark.parametrize(
+    ("names", "codes", "terms"),
+    [
+        (("left_ventricle_cavity", "left_ventricle_core"), ("left_ventricle_1", "left_ventricle_2"),
+         ("left_ventricle_cavity", "left_ventricle_core")),
+        (("\u5668\u5b98", "b" * 70), ("\u5668\u5b98", "b" * 16), ("\u5668\u5b98", "b" * 64)),
+        (("a\\b", "c"), ("a/b", "c"), ("a/b", "c")),
+    ],
+)  # fmt: skip
+def test_names_of_structures_survive_in_dicom(names, codes, terms, tmp_path):
+    stored = np.arange(3 * 4 * 5, dtype=np.int16).reshape(3, 4, 5)
+    like = save_series(
+        tmp_path / "s", stored, np.eye(4), SpecificCharacterSet="ISO_IR 100", PatientName="J\xe4ger"
+    )
+    masks = [np.zeros((5, 4, 3), bool)] * 2
+    file = tmp_path / "s.dcm"
+    save_segmentation(file, masks, names=names, like=like, software="segshift 1")
+    made = highdicom.seg.segread(file)
+    found = [made.get_segment_description(number) for number in (1, 2)]
+    assert tuple(one.segment_label for one in found) == terms
+    assert tuple(one.segmented_property_type.value for one in found) == codes
+    assert tuple(one.segmented_property_type.meaning for one in found) == terms
+    assert str(made.PatientName) == "J\xe4ger"
+    with pytest.raises(InputError, match="an empty name"):
+        save_segmentation(file, masks, names=("a", " "), like=like, software="segshift 1")
+
+
 @pytest.mark.real_data
 def test_a_real_series_is_predicted(run, tmp_path):
     predicted(tmp_path, f"checkpoint={run}", f"input={REAL_DATA / 'dicom' / 'hippocrop'}")
@@ -250,6 +287,94 @@ def test_a_broken_file_is_told_and_skipped_and_tried_again(run, tmp_path):
     assert sorted((line["case"], line["status"]) for line in lines) == [
         ("c0", "done"), ("c1", "done"), ("c2", "done")
     ]  # fmt: skip
+
+
+def test_memory_that_runs_out_and_faults_stop_no_other_case(run, tmp_path, monkeypatch):
+    folder, sound = some(tmp_path / "in", 3), procedure.read_case_image
+
+    def read(case, plan):
+        if case.id == "c0":
+            torch.empty(1 << 60, dtype=torch.uint8)  # what torch raises for it on a CPU
+        if case.id == "c1":
+            raise KeyError("a fault of the program")
+        return sound(case, plan)
+
+    monkeypatch.setattr(procedure, "read_case_image", read)
+    options = (f"checkpoint={run}", f"input={folder}")
+    with pytest.raises(KeyError):
+        predicted(tmp_path / "out", *options)
+    lines = {line["case"]: line for line in table(tmp_path / "out")}
+    assert [lines[f"c{n}"]["status"] for n in range(3)] == ["failed", "failed", "done"]
+    assert "out of memory; lower budget_gb" in lines["c0"]["message"]
+    (folder / "c1.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"1 case\(s\) were not predicted"):
+        predicted(tmp_path / "out", *options)
+
+
+def test_a_failed_case_keeps_no_map(run, tmp_path, monkeypatch):
+    folder = some(tmp_path / "in", 1)
+    options = (f"checkpoint={run}", f"input={folder}", "uncertainty=true", "probabilities=true")
+    predicted(tmp_path / "out", *options)
+    assert len(list((tmp_path / "out").rglob("c0*"))) == 4
+    (folder / "c0.nii.gz").write_bytes(b"")
+    with pytest.raises(InputError, match="were not predicted"):
+        predicted(tmp_path / "out", *options)
+    assert not list((tmp_path / "out").rglob("c0*"))
+
+
+def test_another_image_of_the_same_name_is_predicted(run, tmp_path, capsys):
+    for site, seed in (("a", 0), ("b", 1)):
+        for number in range(2 if site == "a" else 1):
+            save_nifti(tmp_path / site / f"c{number}.nii.gz", intensities(seed=seed + 7 * number))
+    out = tmp_path / "out"
+    predicted(out, f"checkpoint={run}", f"input={tmp_path / 'a'}")
+    before = read_label(out / "c0.nii.gz")
+    lines = predicted(out, f"checkpoint={run}", f"input={tmp_path / 'b'}")
+    assert "0 done before" in capsys.readouterr().out.split("again:     1 case(s)")[0]
+    assert sorted(line["case"] for line in lines) == ["c0", "c1"]
+    expected = directly(run, intensities(seed=1)[None].astype(np.float32)).argmax(0).numpy()
+    np.testing.assert_array_equal(read_label(out / "c0.nii.gz"), expected)
+    assert (before != expected).any()
+
+
+def test_of_another_model_nothing_stays(boxes, run, tmp_path):
+    regions = untrained(
+        tmp_path / "run", boxes, "task=regions", "task.regions={all:[box,core],core:[core]}",
+        "loss=sigmoid_focal",
+    )  # fmt: skip
+    folder, out = some(tmp_path / "in", 2), tmp_path / "out"
+    maps = ("uncertainty=true", "probabilities=true")
+    predicted(out, f"checkpoint={regions}", f"input={folder}", *maps)
+    assert len(list(out.rglob("c*.nii.gz"))) == 10
+    (out / "mine.txt").write_text("a file of somebody else")
+    only = f"input={folder / 'c0.nii.gz'}"
+    for missing in (False, True):  # a folder without its record is no folder of this model
+        if missing:
+            (out / "structures.json").unlink()
+        with pytest.raises(InputError, match="another model"):
+            predicted(out, f"checkpoint={run}", only)
+        predicted(out, f"checkpoint={run}", only, "overwrite=true")
+        assert sorted(path.name for path in out.rglob("*") if path.is_file()) == [
+            "c0.nii.gz", "mine.txt", "predictions.csv", "structures.json"
+        ]  # fmt: skip
+
+
+def test_drafts_of_killed_processes_are_removed(tmp_path):
+    program = f"""
+import os, signal
+from pathlib import Path
+from segshift.prediction.drafts import drafts
+with drafts(Path({str(tmp_path)!r}), (2, 2, 2), {{"entropy": 1}}):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", program], check=False)
+    (orphan,) = tmp_path.iterdir()
+    elsewhere = tmp_path / ".drafts-another.host-1-x"
+    elsewhere.mkdir()
+    alive = tmp_path / orphan.name.replace(orphan.name.split("-")[-2], str(os.getppid()))
+    alive.mkdir()
+    remove_orphans(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([elsewhere, alive])
 
 
 def test_a_restart_goes_on_where_it_stopped(run, other, tmp_path, monkeypatch):
@@ -298,6 +423,22 @@ def test_shards_share_the_work(run, tmp_path):
     assert len(predicted(tmp_path / "out", *options[:2])) == 2  # the rest
 
 
+def test_a_case_has_one_line_in_all_tables_together(run, tmp_path):
+    folder, out = some(tmp_path / "in", 2), tmp_path / "out"
+    whole = (folder / "c1.nii.gz").read_bytes()
+    (folder / "c1.nii.gz").write_bytes(b"")
+    for shard in ("1/2", "2/2"):
+        with contextlib.suppress(InputError):
+            predicted(out, f"checkpoint={run}", f"input={folder}", f"shard={shard}")
+    (folder / "c1.nii.gz").write_bytes(whole)
+    for more in ((), ("overwrite=true",)):
+        predicted(out, f"checkpoint={run}", f"input={folder}", *more)
+        lines = [line for path in out.glob("*.csv") for line in table(out, path.name)]
+        assert sorted((line["case"], line["status"]) for line in lines) == [
+            ("c0", "done"), ("c1", "done")
+        ]  # fmt: skip
+
+
 def test_shards_are_disjoint_and_complete():
     cases = [Case(f"c{n}", "p", "s", ()) for n in range(10)]
     for of in (1, 3, 11):
@@ -310,14 +451,16 @@ def test_shards_are_disjoint_and_complete():
 
 @pytest.mark.parametrize("second", ["other", "coarse"])
 def test_an_ensemble_is_the_mean_of_its_networks(second, run, request, tmp_path):
-    """Also of networks that see the image on grids of their own."""
+    """Also of networks that see the image on grids of their own. One window shows all of it."""
     second = request.getfixturevalue(second)
-    folder = some(tmp_path / "in", 1)
+    volume, folder = intensities((7, 14, 12)), tmp_path / "in"
+    assert np.all(np.array(volume.shape) <= build.load(run).plan.view.patch)
+    save_nifti(folder / "c0.nii.gz", volume)
     (line,) = predicted(
         tmp_path / "out", f"checkpoint=[{run},{second}]", f"input={folder}", "probabilities=true",
         "uncertainty=true", "budget_gb=0.1",
     )  # fmt: skip
-    image = intensities()[None].astype(np.float32)
+    image = volume[None].astype(np.float32)
     one, two = (directly(each, image) for each in (run, second))
     mean = ((one + two) / 2).numpy()
     for number, name in enumerate(NAMES, start=1):
@@ -368,11 +511,14 @@ def test_mirrors_are_members_too(run, tmp_path):
 
 
 def test_pairwise_dice_of_hand_made_members():
+    """Pairs share 2 of 3, 4 of 4 and 2 of 3 voxels, which are counted together."""
     members = torch.tensor([[1.0, 1, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0]]).double()
-    (mean,) = pairwise_dice((members @ members.T)[None])
-    assert mean == pytest.approx((2 / 3 + 1 + 2 / 3) / 3)
-    (nothing,) = pairwise_dice(torch.zeros(1, 2, 2).double())
-    assert math.isnan(nothing)
+    of_mean, of_members = members.mean(0).square().sum()[None], members.square().sum()[None] / 3
+    (dice,) = pairwise_dice(of_mean, of_members, members=3)
+    assert dice == pytest.approx((2 + 4 + 2) / (3 + 4 + 3))
+    nothing = torch.zeros(1).double()
+    assert math.isnan(*pairwise_dice(nothing, nothing, members=2))
+    assert math.isnan(*pairwise_dice(of_mean, of_mean, members=1))
 
 
 def test_streams_that_are_cut_differently_are_joined():
@@ -380,11 +526,14 @@ def test_streams_that_are_cut_differently_are_joined():
 
     def cut(member: int, edges: tuple[int, ...]):
         for low, high in pairwise(edges):
-            yield low, whole[member : member + 1, :, low:high]
+            yield Slab(low, whole[member, :, low:high], whole[member, 0, low:high])
 
     parts = list(aligned([cut(0, (0, 3, 7)), cut(1, (0, 2, 3, 6, 7))]))
-    assert [start for start, _ in parts] == [0, 2, 3, 6]
-    torch.testing.assert_close(torch.cat([part for _, part in parts], dim=2), whole)
+    assert [slab.start for slabs in parts for slab in slabs] == [0, 0, 2, 2, 3, 3, 6, 6]
+    for member, slabs in enumerate(zip(*parts, strict=True)):
+        joined = torch.cat([slab.probability for slab in slabs], 1)
+        torch.testing.assert_close(joined, whole[member])
+        torch.testing.assert_close(torch.cat([slab.doubt for slab in slabs]), whole[member, 0])
 
 
 def test_regions_have_a_file_each(boxes, tmp_path):
@@ -447,11 +596,62 @@ def test_several_series_in_a_folder_are_cases_of_their_own(tmp_path):
     assert sum(case.id == "one-broken" for case in cases) == 1
 
 
+def test_dicom_objects_that_are_no_images_are_left_out(run, tmp_path, capsys):
+    """Beside the slices, so that the folder is no single series any more, and in their own."""
+    series = save_series(tmp_path / "in" / "s", intensities().T.copy(), np.eye(4))
+    one = pydicom.dcmread(next(series.iterdir()))
+    for name in ("PixelData", "Rows", "Columns", "ImagePositionPatient"):
+        delattr(one, name)
+    (tmp_path / "in" / "reports").mkdir()
+    for number, kind in enumerate(("SR", "KO")):
+        one.Modality, one.SeriesInstanceUID = kind, pydicom.uid.generate_uid()
+        one.save_as(tmp_path / "in" / ("s", "reports")[number] / "object")
+    one.file_meta.MediaStorageSOPClassUID = pydicom.uid.MediaStorageDirectoryStorage
+    one.save_as(tmp_path / "in" / "DICOMDIR")
+    lines = predicted(tmp_path / "out", f"checkpoint={run}", f"input={tmp_path / 'in'}")
+    assert [(line["case"], line["status"]) for line in lines] == [("s", "done")]
+    told = "left out:  3 DICOM file(s) that are no images (DICOMDIR, KO, SR)"
+    assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("scheme", ["zscore", "clip_global"])
+def test_a_ct_of_1000_slices_fits_into_8_gb(scheme, run, tmp_path):
+    """Beside 3 GB of budget and 1 GB of program and network, 512x512x1000 voxels may take 15 bytes.
+
+    Measured on fewer, without torch, whose part is the budget's.
+    """
+    volume = np.random.default_rng(0).integers(0, 100, (80, 100, 100)).astype(np.int16)
+    save_nifti(tmp_path / "c.nii.gz", volume)
+    rule = Normalisation(scheme, low=1.0, high=90.0, mean=50.0, sd=20.0)
+    plan = replace(build.load(run).plan, normalisation=(rule,))
+    case = Case("c", "c", "s", (tmp_path / "c.nii.gz",))
+    rules = [
+        Rule(rule=name, value=None, dice_before=0.0, dice_after=1.0, n=1)
+        for name in ("largest_component", "fill_holes")
+    ]
+    tracemalloc.start()
+    try:
+        image, spacing_mm = read_case_image(case, plan)
+        preprocessed_image(image, plan, spacing_mm=spacing_mm)
+        _, preparing = tracemalloc.get_traced_memory()
+        labels = (image[0] > 50).astype(np.uint8)
+        del image
+        tracemalloc.reset_peak()
+        postprocessed(labels, {"box": tuple(rules)}, spacing_mm, structures=NAMES, exclusive=True)
+        _, finishing = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert preparing / volume.size < 15
+    assert finishing / volume.size < 15
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ("shard=3/2", "shard=3/2"),
         ("overlap=1", "overlap=1: a number from 0 to 0.99"),
+        ("overlap=much", "overlap=much: a number from 0 to 0.99"),
+        ("budget_gb=x", "budget_gb=x: a number of GB above 0"),
         ("mirror=true", "mirror=True: a list of axes"),
         ("mirror=[3]", "out of"),
         ("precision=64-true", "precision=64-true: known are auto"),
@@ -465,3 +665,20 @@ def test_wrong_options_are_refused(wrong, message, run, boxes, tmp_path):
     with pytest.raises(InputError, match=message):
         predicted(tmp_path / "out", f"checkpoint={run}", f"input={boxes}", wrong)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("prediction.window_batch=a", "window_batch=a: a whole number"),
+        ("prediction.mirror=1", "mirror=1: a list of axes"),
+        ("checkpoint=[{run},{run}]", "for an ensemble use predict.py"),
+    ],
+)
+def test_wrong_options_of_a_test_are_refused(wrong, message, run, boxes, tmp_path):
+    config = composed(
+        f"checkpoint={run}", "data=manifest", f"data.manifest={boxes}", wrong.format(run=run),
+        job="evaluate",
+    )  # fmt: skip
+    with pytest.raises(InputError, match=message):
+        evaluation.evaluate(config, tmp_path / "out", command="", choices={})

@@ -19,7 +19,7 @@ TRAINED = {"hippocampus.csv": {"anterior", "posterior"}, "axons.csv": {"axon", "
 @pytest.mark.real_data
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
-def test_a_public_set_trains(name, tmp_path, monkeypatch):
+def test_a_public_set_trains(name, tmp_path, monkeypatch, no_page):
     monkeypatch.chdir(tmp_path)
     commands = [
         shlex.split(line.replace("../shared/data", str(REAL_DATA)))
@@ -30,7 +30,8 @@ def test_a_public_set_trains(name, tmp_path, monkeypatch):
     if name in imports:
         main(imports[name])
     (training,) = [c[2:] for c in commands if c[0] == "python" and name in " ".join(c)]
-    patch = "[64,64]" if "model=unet2d" in training else "[16,16,16]"
+    # Large patches: small ones cost a call of the network for each of many windows.
+    patch = "[128,128]" if "model=unet2d" in training else "[40,56,40]"
     tiny = (f"plan.patch={patch}", "plan.batch=2", "task.metrics=${dice_only}", "store=store",
             "+dice_only=[{_target_: segshift.metrics.Dice}]")  # fmt: skip
     run.train(composed(*training, *TINY_TRAINING, *tiny), tmp_path / "run", command="", choices={})

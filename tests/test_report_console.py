@@ -9,8 +9,8 @@ import pytest
 from report_inputs import DICE, HD95, fill
 from rich.console import Console
 
-from segshift.report import print_group_tables, print_site_table
-from segshift.report.measures import interval
+from segshift.report import print_failures, print_group_tables, print_site_table
+from segshift.report.measures import interval, worst_site
 from segshift.results import read_cases, read_rows, site_table
 
 
@@ -143,3 +143,40 @@ def test_a_site_under_a_shift_is_not_marked(run: Path) -> None:
     rows = read_rows(run / "rows.csv")
     noisy = rows[rows["set"] == "site-toronto"].assign(set="site-toronto+noise3", value=0.2)
     assert marked(printed(pd.concat([rows, noisy]))) == ["bern"]
+
+
+def test_a_signed_metric_has_no_worst_site(run: Path) -> None:
+    rows = read_rows(run / "rows.csv").query("metric == 'dice'")
+    rows = rows.assign(metric="volume_difference_relative", value=rows["value"] - 1)
+    signed = {"metric": "volume_difference_relative", "higher_is_better": False}
+    assert worst_site(site_table(rows), **signed) is None
+    assert not marked(printed(rows, **signed))
+
+
+def test_what_has_no_room_is_named_and_no_name_is_broken(run: Path) -> None:
+    """Three structures in a terminal of 80 columns, then in one that is far too narrow."""
+    rows = read_rows(run / "rows.csv")
+    kidney = rows[rows["structure"] == "liver"].assign(structure="kidney")
+    rows = pd.concat([rows, kidney, rows[rows["metric"] == "dice"].assign(metric="nsd_2mm")])
+    for width, shown, absent in (
+        (120, ["kidney", "liver", "tumour", "mean", "hd95_mm", "nsd_2mm"], []),
+        (80, ["kidney", "liver", "tumour", "mean"], ["hd95_mm", "nsd_2mm"]),
+        (60, ["mean"], ["kidney", "liver", "tumour", "hd95_mm", "nsd_2mm"]),
+    ):
+        text = "\n".join(printed(rows, width=width))
+        (head,) = [line for line in text.splitlines() if " mean " in line]
+        assert [word for word in cells(head) if word in (*shown, *absent)] == shown
+        for name in ("in_domain", "site-toronto", "site-bern", "dijon", "toronto", "bern", "worst"):
+            assert re.search(rf"(^|\s){name}\s", text), (width, name)
+        note = f"no room for {', '.join(absent)}: see report.html"
+        assert (note in " ".join(text.split())) == bool(absent)
+
+
+def test_each_share_of_failures_has_its_own_n(run: Path) -> None:
+    """23 Dice, of which two are 0; false blobs were counted in four cases of one structure."""
+    rows = read_rows(run / "rows.csv").query("metric == 'dice'")
+    blobs = rows.query("structure == 'liver'").assign(metric="lesion_false_positives", value=1.0)
+    file = io.StringIO()
+    print_failures(pd.concat([rows, blobs]), console=Console(file=file, width=100))
+    (bern,) = [line.split() for line in file.getvalue().splitlines() if "bern" in line]
+    assert " ".join(bern) == "site-bern bern 25% n 8 100% n 4"

@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from report_inputs import DICE, HD95, STRUCTURES, fill
+from skimage.color import rgb2lab
 
 from segshift.report import loss_curve, overlay, reliability_diagram, site_strip, validation_curve
+from segshift.report.figures import OKABE_ITO, colours_of
 from segshift.report.lanes import lanes_of
 from segshift.report.measures import digits, duration, interval, main_metrics, written
 from segshift.report.slices import Slice, best_median_worst, worst_cases
@@ -195,3 +198,28 @@ def test_a_lane_begins_at_the_first_tick_not_at_zero(run: Path) -> None:
     places = [dot.x for group in lanes.groups.values() for lane in group for dot in lane.dots]
     assert min(places) < 15
     assert max(places) <= 100
+
+
+# Machado, Oliveira and Fernandes 2009, doi:10.1109/TVCG.2009.113: of linear RGB.
+SEEN = {
+    "usual": np.eye(3),
+    "deuteranopia": np.array(
+        [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]]
+    ),
+    "protanopia": np.array(
+        [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]]
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("sight", "least"), [("usual", 12), ("deuteranopia", 6), ("protanopia", 6)]
+)
+def test_twenty_structures_have_colours_that_can_be_told_apart(sight: str, least: float) -> None:
+    """By their distances in L*a*b*, of which 2 is just noticeable."""
+    colours = [*colours_of([f"s{number}" for number in range(20)]).values()]
+    assert colours[: len(OKABE_ITO)] == [*OKABE_ITO]
+    linear = np.array([to_rgb(colour) for colour in colours]) ** 2.2
+    places = rgb2lab(np.clip(linear @ SEEN[sight].T, 0, 1) ** (1 / 2.2))
+    apart = np.linalg.norm(places[:, None] - places, axis=-1)
+    assert apart[~np.eye(20, dtype=bool)].min() > least

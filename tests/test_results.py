@@ -62,7 +62,7 @@ def frame(rows: list[Row]) -> pd.DataFrame:
 
 names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8)
 any_rows = st.lists(
-    st.builds(Row, *[names] * 7, st.floats()),
+    st.builds(Row, *[names] * 7, st.floats(allow_infinity=False)),
     max_size=8,
     unique_by=lambda r: (r.run, r.set, r.case, r.structure, r.metric),
 )
@@ -138,6 +138,16 @@ def test_the_same_case_in_two_sets_is_no_duplicate(tmp_path: Path) -> None:
 def test_a_broken_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "rows.csv").write_text(text)
     with pytest.raises(InputError, match=message):
+        read_rows(tmp_path / "rows.csv")
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf])
+def test_an_infinite_value_is_named_with_what_to_write_instead(
+    tmp_path: Path, value: float
+) -> None:
+    write_rows(tmp_path / "rows.csv", [*ROWS, row("x", "X", "007", "liver", "hd95_mm", value)])
+    told = rf"rows\.csv: hd95_mm of liver of case '007' is {value} .*diagonal .* in mm.* NaN for"
+    with pytest.raises(InputError, match=told):
         read_rows(tmp_path / "rows.csv")
 
 

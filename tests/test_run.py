@@ -11,20 +11,19 @@ import pytest
 import torch
 from conftest import TINY_TRAINING, composed, split_options
 from PIL import Image
-from test_conf import LOSSES, MODELS, SPLITS, UNETS, chosen
+from test_conf import LOSSES, MODELS, SPLITS, chosen
 
 from segshift import build, evaluation, run
 from segshift.cohort import Case, write_manifest
 from segshift.errors import InputError, TrainingDivergedError
 from segshift.losses import WeightedSum
 from segshift.module import TALLIED, SegmentationModule
+from segshift.prediction import predict
 from segshift.results import read_rows, summarise
 
-# Every loss and every model once.
-TRAINED = [
-    *((UNETS[i % len(UNETS)], loss) for i, loss in enumerate(LOSSES)),
-    *((model, "dice_ce") for model in MODELS),
-]
+# Every model, loss and split at least once; test_conf builds every loss with every view.
+CHOICES = MODELS, LOSSES, SPLITS
+TRAINED = [tuple(each[i % len(each)] for each in CHOICES) for i in range(max(map(len, CHOICES)))]
 
 
 def trained(folder: Path, *overrides: str) -> Path:
@@ -32,9 +31,13 @@ def trained(folder: Path, *overrides: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("model", "loss"), TRAINED)
-def test_every_model_and_loss_trains_and_is_tested(model, loss, phantom, workplace, tmp_path):
-    split = SPLITS[TRAINED.index((model, loss)) % len(SPLITS)]
+@pytest.mark.parametrize(("model", "loss", "split"), TRAINED)
+def test_every_model_and_loss_trains_and_is_tested(
+    model, loss, split, phantom, workplace, tmp_path, request
+):
+    drawn = TRAINED.index((model, loss, split)) < len(SPLITS)  # a page for every split
+    if not drawn:
+        request.getfixturevalue("no_page")
     folder = trained(
         tmp_path, *chosen(model, loss), *split_options(split, "phantom", workplace), *phantom,
         "task.metrics=${dice_only}",
@@ -45,7 +48,7 @@ def test_every_model_and_loss_trains_and_is_tested(model, loss, phantom, workpla
     for name in sides.keys() - {"train", "val"}:
         assert sorted(rows[rows["set"] == name]["case"].unique()) == sorted(sides[name])
     assert rows["structure"].nunique() == 3
-    assert (folder / "report.html").is_file()
+    assert (folder / "report.html").is_file() == drawn
 
 
 class TestWhatARunLeavesBehind:
@@ -116,6 +119,30 @@ class TestWhatARunLeavesBehind:
         shared = second[second["set"].isin(["site-beta", "site-gamma", "site-delta"])]
         again = shared.set_index(["set", "case", "structure", "metric"])["value"]
         np.testing.assert_array_equal(first.loc[again.index, "value"], again)
+        # Whom it was chosen on is no less true of these results.
+        summary = json.loads((tmp_path / "again" / "summary.json").read_text())
+        assert summary["selection"] == "source_val"
+        assert "chosen by source_val" in (tmp_path / "again" / "report.html").read_text()
+
+    def test_its_masks_as_files_have_its_own_rows(self, folder, phantom, tmp_path):
+        """predict.py, then evaluate.py on what it wrote: every number of a mask, bit by bit."""
+        cohort = build.cohort_of(composed("data=phantom", *phantom, job="evaluate"))
+        manifest, masks = cohort.folder / "manifest.csv", tmp_path / "masks"
+        predict(
+            composed(f"checkpoint={folder}", f"input={manifest}", f"output={masks}", job="predict")
+        )
+        given = (f"predictions={masks}", f"references={manifest}", f"cases={folder / 'cases.csv'}")
+        scores = composed(*given, job="evaluate")
+        evaluation.evaluate(scores, tmp_path / "scored", command="test", choices={})
+        key = ["set", "case", "patient", "site", "structure", "metric"]
+        own, again = (
+            read_rows(path / "rows.csv").set_index(key)["value"]
+            for path in (folder, tmp_path / "scored")
+        )
+        of_masks = own[~own.index.get_level_values("metric").isin(TALLIED)]
+        np.testing.assert_array_equal(of_masks, again.loc[of_masks.index])
+        assert len(again) == len(of_masks)
+        assert again.nunique() > 10
 
     def test_a_cohort_that_was_all_learned_from_is_refused(self, folder, phantom):
         config = composed("data=phantom", *phantom, f"checkpoint={folder}", job="evaluate")
@@ -130,7 +157,7 @@ class TestWhatARunLeavesBehind:
             trained(folder, *phantom)
 
 
-def test_same_seed_same_weights_and_another_seed_others(phantom, tmp_path):
+def test_same_seed_same_weights_and_another_seed_others(phantom, tmp_path, no_page):
     weights = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         folder = trained(tmp_path / name, *phantom, "split=random", f"seed={seed}")
@@ -191,7 +218,7 @@ def test_2d_images(tmp_path):
     assert json.loads((folder / "summary.json").read_text())["test/in_domain/dice"] > 0.8
 
 
-def test_a_resampled_case_is_scored_on_its_own_grid(boxes, tmp_path):
+def test_a_resampled_case_is_scored_on_its_own_grid(boxes, tmp_path, no_page):
     folder = trained(
         tmp_path / "run", "split=random", "data=manifest", f"data.manifest={boxes}",
         f"store={tmp_path / 'store'}",
@@ -222,7 +249,7 @@ def test_a_loss_that_turns_nan_stops_the_run_and_names_the_last_good_checkpoint(
     assert all(v.isfinite().all() for v in content["state_dict"].values())
 
 
-def test_a_score_of_zero_is_a_score_and_no_score_is_none(phantom, tmp_path, monkeypatch):
+def test_a_score_of_zero_is_a_score_and_no_score_is_none(phantom, tmp_path, no_page, monkeypatch):
     from segshift import module
 
     for value, expected in ((0.0, 0.0), (math.nan, None)):
@@ -253,7 +280,7 @@ def test_weights_that_turn_nan_stop_the_run_before_they_are_saved(phantom, tmp_p
 
 
 def test_the_last_checkpoint_is_the_last_even_when_validation_gets_worse(
-    phantom, tmp_path, monkeypatch
+    phantom, tmp_path, monkeypatch, no_page
 ):
     from segshift import module
 
@@ -280,7 +307,9 @@ def test_regions_are_trained_scored_and_drawn(phantom, tmp_path):
     assert build.load(folder).module.task.channels == 2
 
 
-def test_a_sum_from_the_command_line_is_frozen_into_the_run(phantom, tmp_path, monkeypatch):
+def test_a_sum_from_the_command_line_is_frozen_into_the_run(
+    phantom, tmp_path, no_page, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     Path("loss").mkdir()
     Path("loss/mine.yaml").write_text("_target_: segshift.losses.Focal\ngamma: 1.0\n")
@@ -313,7 +342,9 @@ def test_a_wrong_loss_is_refused_before_anything_is_made(override, message, phan
     assert not list(tmp_path.iterdir())
 
 
-def test_a_scheduled_loss_changes_from_the_first_step_to_the_last(phantom, tmp_path, monkeypatch):
+def test_a_scheduled_loss_changes_from_the_first_step_to_the_last(
+    phantom, tmp_path, no_page, monkeypatch
+):
     seen = []
     original = WeightedSum.at
     monkeypatch.setattr(
@@ -382,7 +413,7 @@ def test_a_checkpoint_that_is_none(tmp_path):
 
 class TestPostprocessing:
     def test_it_is_chosen_on_validation_cases_alone_and_told(
-        self, phantom, tmp_path, monkeypatch, capsys
+        self, phantom, tmp_path, monkeypatch, capsys, no_page
     ):
         looked_at, original = [], SegmentationModule.effects
 
@@ -398,11 +429,11 @@ class TestPostprocessing:
         assert list(rules) == ["liver", "kidney", "lesion"]
         assert all(one["n"] <= len(looked_at) for each in rules.values() for one in each)
 
-    def test_a_run_can_do_without(self, phantom, tmp_path):
+    def test_a_run_can_do_without(self, phantom, tmp_path, no_page):
         folder = trained(tmp_path / "run", *phantom, "postprocess=none")
         assert not (folder / "postprocessing.json").exists()
 
-    def test_what_was_chosen_is_done_to_tested_cases(self, phantom, tmp_path):
+    def test_what_was_chosen_is_done_to_tested_cases(self, phantom, tmp_path, no_page):
         folder = trained(tmp_path / "run", *phantom, "postprocess=none")
         numbers = {"dice_before": 0.5, "dice_after": 0.6, "n": 1}
         all_goes = {"rule": "min_volume_mm3", "value": 1e12, **numbers}

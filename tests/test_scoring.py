@@ -65,6 +65,7 @@ def test_a_missing_prediction_is_a_miss_and_is_said(folders, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "WARNING: 1 cases have no prediction and are scored as misses: b\n" in printed
     assert "1 predictions without a reference: stranger.nii.gz" in printed
+    assert "each file counts as a patient" in printed
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["predictions/missing"], summary["predictions/extra"]) == (1, 1)
     assert "report.html" in {path.name for path in (tmp_path / "run").iterdir()}
@@ -167,7 +168,7 @@ def test_files_give_bit_for_bit_the_numbers_of_the_arrays_that_a_run_scores(tmp_
     [
         ("shape", ["case 'a'", "(8, 16, 15)", "(8, 16, 16)"]),
         ("affine", ["case 'a'", "lie elsewhere"]),
-        ("value", ["case 'a'", "[77]"]),
+        ("value", ["case 'a'", "[77]", "in structures, where evaluate.py scores masks"]),
         ("names", ["is named as a case", "'other.nii.gz'", "'a'"]),
         ("folder", ["no folder"]),
     ],
@@ -211,3 +212,80 @@ def test_evaluate_says_what_it_needs_at_once(folders, tmp_path):
         assert word in message
         assert done.returncode == 1
         assert " torch\n" not in "".join(imports)
+
+
+def test_what_is_broken_is_left_out_and_told_and_the_rest_is_scored(folders, tmp_path, capsys):
+    predictions, references = folders
+    mask = read_label(predictions / "a.nii.gz").astype(np.float32)
+    mask[0, 0, 0] = np.nan
+    save_nifti(predictions / "a.nii.gz", mask)
+    (predictions / "b.nii.gz").write_bytes(b"\x1f\x8b and nothing")
+    make_case(tmp_path, "d")  # a miss, as before
+    with pytest.raises(InputError) as caught:
+        scored(tmp_path / "run", *options(predictions, references))
+    message = str(caught.value)
+    assert message.startswith("2 case(s) were not scored")
+    assert "case 'a': " in message
+    assert "case 'b': " in message
+    assert capsys.readouterr().out.count("failed:    case") == 2
+    rows = read_rows(tmp_path / "run" / "rows.csv")
+    dice = rows[(rows["metric"] == "dice") & (rows["structure"] == "core")]
+    assert dict(zip(dice["case"], dice["value"], strict=True)) == {
+        "c": pytest.approx(2 / 3),
+        "d": 0,
+    }
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    told = [summary[f"predictions/{name}"] for name in ("missing", "extra", "broken")]
+    assert told == [1, 0, 2]
+    for name in "cd":
+        save_nifti(predictions / f"{name}.nii.gz", mask)
+    with pytest.raises(InputError, match=r"4 case\(s\) were not scored"):
+        scored(tmp_path / "none", *options(predictions, references))
+    assert not (tmp_path / "none" / "report.html").exists()
+
+
+def test_another_patients_mask_is_no_prediction(tmp_path):
+    label = read_label(make_case(tmp_path, "a").label).astype(np.uint8)
+    save_nifti(tmp_path / "ref" / "p0" / "seg.nii.gz", label)
+    save_nifti(tmp_path / "out" / "p1" / "seg.nii.gz", label)
+    with pytest.raises(InputError, match=r"'p1/seg.nii.gz'\] against \['p0-seg'\]"):
+        pair_files(tmp_path / "out", references=tmp_path / "ref", structures=RULES)
+
+
+def test_a_folder_may_be_called_as_it_likes(folders, tmp_path):
+    """A + in a site's name would make its set a shifted one, which has no place in any mean."""
+    predictions, references = folders
+    called = references.rename(tmp_path / "ref+v2;a")
+    pairs = pair_files(predictions, references=called, structures=RULES)
+    assert list(pairs.sets) == ["site-ref_v2_a"]
+    assert pairs.cohort.sites == ("ref_v2_a",)
+
+
+def test_each_file_is_a_patient_unless_the_cases_of_a_run_tell(folders, tmp_path):
+    predictions, references = folders
+    (tmp_path / "cases.csv").write_text(
+        "case,sets,patient,site\na,far,ann,bern\nb,far,ann,bern\nc,far,bob,bern\n"
+    )
+    files = {"references": references, "structures": RULES}
+    (alone,) = pair_files(predictions, **files).sets.values()
+    assert [(pair.case.patient, pair.case.site) for pair in alone] == [
+        (name, "labels") for name in "abc"
+    ]
+    sets = pair_files(predictions, **files, cases=tmp_path / "cases.csv").sets
+    told = [(pair.case.id, pair.case.patient, pair.case.site) for pair in sets["far"]]
+    assert told == [("a", "ann", "bern"), ("b", "ann", "bern"), ("c", "bob", "bern")]
+
+
+def test_masks_of_regions_are_refused_by_what_they_are(folders):
+    predictions, references = folders
+    ours = {"structures": {"organ": 1, "lesion": 1}}  # as predict.py writes it
+    (predictions / "structures.json").write_text(json.dumps(ours))
+    with pytest.raises(InputError, match=r"task=regions.*checkpoint=RUN"):
+        pair_files(predictions, references=references, structures=RULES)
+
+
+def test_two_metrics_of_one_name_are_refused_before_anything_is_scored(folders, tmp_path):
+    dice = "{_target_: segshift.metrics.Dice}"
+    with pytest.raises(InputError, match="two are called dice"):
+        scored(tmp_path / "run", *options(*folders), f"metrics=[{dice},{dice}]")
+    assert not (tmp_path / "run").exists()

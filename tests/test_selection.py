@@ -1,7 +1,7 @@
 """Whom a network is chosen on, and how many patients it learns from."""
 
 import json
-import re
+from pathlib import Path
 
 import pytest
 from conftest import composed
@@ -17,6 +17,7 @@ from test_splits import (
     patients,
     shuffled,
     sides,
+    tagged,
 )
 
 from segshift import build
@@ -24,6 +25,7 @@ from segshift.announcement import announcement
 from segshift.errors import InputError
 from segshift.splits import (
     Split,
+    by_column,
     from_file,
     kfold,
     leave_site_out,
@@ -44,22 +46,54 @@ def test_source_val_is_the_split_itself():
     assert selected(split, rule="source_val", seed=0) is split
 
 
+def written(split: Split, path: Path) -> str:
+    path.write_text(json.dumps({name: sorted(ids(cases)) for name, cases in sides(split).items()}))
+    return str(path)
+
+
 @pytest.mark.parametrize("rule", ["oracle", "leave_one_site_out"])
-def test_source_val_does_not_choose_where_nothing_is_learned(rule, tmp_path):
-    whole = cohort({"dijon": [1] * 6, "lima": [1] * 6, "oslo": [1] * 6})
-    chosen = selected(away(whole), rule=rule, seed=0)
-    path = tmp_path / "split.json"
-    path.write_text(json.dumps({name: sorted(ids(cases)) for name, cases in sides(chosen).items()}))
-    read = from_file(whole, path=str(path), seed=0, val_fraction=0.2)
+def test_what_a_rule_has_drawn_is_not_chosen_on_by_another(rule, tmp_path):
+    """By a column, so that the oracle's targets lie at training sites."""
+    whole = tagged({"dijon": [1] * 9, "oslo": [1] * 9}, vendor=["ge", "siemens", "philips"])
+    split = by_column(whole, seed=0, column="vendor", values="ge", **FRACTIONS)
+    chosen = selected(split, rule=rule, seed=0)
+    path = written(chosen, tmp_path / "split.json")
+    (tmp_path / "config.yaml").write_text(f"seed: 0\nselection: {rule}\n")
+    read = from_file(whole, path=path, seed=0, val_fraction=0.2)
     assert read == chosen
-    sites = sorted({c.site for c in chosen.val})
-    with pytest.raises(InputError, match=re.escape(f"{sites} alone")):
+    for again in ("source_val", "oracle", "leave_one_site_out"):
+        with pytest.raises(InputError, match=f"selection={rule} has drawn val of this split bef"):
+            selected(read, rule=again, seed=0)
+
+
+@pytest.mark.parametrize("config", ["selection: source_val", "- a list", "{", "", None])
+def test_a_file_of_no_rule_may_be_chosen_from_by_each(config, tmp_path):
+    whole = cohort({"dijon": [1] * 6, "oslo": [1] * 6})
+    path = written(away(whole), tmp_path / "split.json")
+    if config is not None:
+        (tmp_path / "config.yaml").write_text(config)
+    read = from_file(whole, path=path, seed=0, val_fraction=0.2)
+    assert selected(read, rule="source_val", seed=0) == away(whole)
+
+
+def test_a_file_alone_does_not_choose_at_a_new_site_either(tmp_path):
+    whole = cohort({"dijon": [1] * 6, "lima": [1] * 6, "oslo": [1] * 6})
+    path = written(selected(away(whole), rule="oracle", seed=0), tmp_path / "mine.json")
+    read = from_file(whole, path=path, seed=0, val_fraction=0.2)
+    with pytest.raises(InputError, match=r"val has 2 of \['dijon'\] alone.*selection=oracle"):
         selected(read, rule="source_val", seed=0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_source_val_is_content_with_sites_too_small_to_be_on_every_side(size):
+    whole = cohort({**{f"s{n:02}": [1] * size for n in range(30)}, "a": [1] * 4})
+    for split in (away(whole), kfold(whole, seed=0, folds=4, fold=1, val_fraction=0.2)):
+        assert selected(split, rule="source_val", seed=0) is split
 
 
 def test_source_val_takes_a_patient_of_two_sites_of_which_one_is_learned_from():
     val = (case("1", "p", "dijon"), case("2", "p", "oslo"))
-    tests = {"in_domain": (case("3", "t", "dijon"),)}
+    tests = {"in_domain": (case("3", "t", "dijon"),), "site-oslo": (case("5", "u", "oslo"),)}
     split = Split((case("4", "q", "dijon"),), val, tests)
     assert selected(split, rule="source_val", seed=0) is split
     with pytest.raises(InputError, match=r"has 1 of \['oslo'\] alone"):
@@ -126,7 +160,36 @@ def test_one_training_site_chooses_and_the_others_learn(whole, seed, data):
     assert site in (None, judge)
     assert ids(chosen.val) == {c.id for c in (*split.train, *split.val) if c.site == judge}
     assert ids(chosen.train) == {c.id for c in split.train if c.site != judge}
-    assert chosen.tests == split.tests
+    home = split.tests["in_domain"]
+    assert chosen.tests == {"in_domain": tuple(c for c in home if c.site != judge)}
+
+
+def test_the_site_that_chooses_is_in_domain_no_more_and_the_targets_stay():
+    whole = cohort({"a": [1] * 12, "b": [1] * 12, "away": [1] * 4})
+    split = leave_site_out(whole, seed=0, held_out="away", **FRACTIONS)
+    chosen = selected(split, rule="leave_one_site_out", seed=0, site="b")
+    assert {c.site for c in split.tests["in_domain"]} == {"a", "b"}
+    assert {c.site for c in chosen.tests["in_domain"]} == {"a"}
+    assert chosen.tests["site-away"] == split.tests["site-away"]
+
+
+def test_nobody_left_in_domain_is_an_error():
+    split = Split(
+        (case("1", "p", "a"), case("2", "q", "b")),
+        (case("3", "r", "a"),),
+        {"in_domain": (case("4", "s", "b"),)},
+    )
+    with pytest.raises(InputError, match=r"chooses on b, and all 1 case.*selection_site of \['a',"):
+        selected(split, rule="leave_one_site_out", seed=0, site="b")
+    assert selected(split, rule="leave_one_site_out", seed=0, site="a").tests == split.tests
+
+
+def test_who_is_in_domain_does_not_depend_on_how_many_are_learned_from():
+    whole = cohort({"a": [1] * 12, "b": [1] * 12})
+    split = random(whole, seed=0, **FRACTIONS)
+    one = limited(split, patients=1, seed=0)
+    assert len({c.site for c in one.train}) == 1
+    assert one.tests == split.tests
 
 
 def test_every_site_is_drawn_by_some_seed():
@@ -143,6 +206,7 @@ def test_a_patient_of_two_sites_leaves_training_with_the_site_that_chooses():
     chosen = selected(split, rule="leave_one_site_out", seed=0, site="dijon")
     assert ids(chosen.val) == {"1", "4"}
     assert ids(chosen.train) == {"3"}
+    assert chosen.tests == split.tests
 
 
 TWO = {"dijon": [1] * 6, "oslo": [1] * 6}
@@ -172,6 +236,13 @@ TWO = {"dijon": [1] * 6, "oslo": [1] * 6}
                 {"in_domain": (case("3", "c", "s"),), "labels-x": (case("3", "c", "s"),)},
             ),
             {"rule": "oracle"}, "in_domain and labels-x judge the same patients",
+        ),
+        (
+            Split(
+                (case("1", "a", "s"), case("2", "b", "t")), (case("3", "c", "s"),),
+                {"in_domain": (case("4", "d", "s"),), "labels-x": (case("4", "d", "s"),)},
+            ),
+            {"rule": "leave_one_site_out"}, "in_domain and labels-x judge the same patients",
         ),
     ],
 )  # fmt: skip
@@ -231,7 +302,8 @@ class TestOptions:
         )  # fmt: skip
         assert {c.site for c in parts.split.val} == {"beta"}
         assert len(parts.split.train) == 3
-        assert parts.split.tests == plain.split.tests
+        home = plain.split.tests["in_domain"]
+        assert parts.split.tests == {"in_domain": tuple(c for c in home if c.site != "beta")}
         told = announcement(parts)
         assert "selection leave_one_site_out on beta" in told
         unused = len(parts.cohort.cases) - sum(

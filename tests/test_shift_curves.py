@@ -163,6 +163,29 @@ def test_what_hurts_most_is_the_same_wherever_it_is_said():
     assert summarise_shifts(curves, HIGHER)["test/worst_shift/dice"] == pytest.approx(0.15)
 
 
+def test_what_hurts_most_is_so_over_all_sets():
+    """In domain it is motion; at bern noise loses so much more that it is the worst of both."""
+    values = {"in_domain": 0.9, "in_domain+motion5": 0.6, "in_domain+noise5": 0.8}
+    values |= {"site-bern": 0.8, "site-bern+motion5": 0.7, "site-bern+noise5": 0.2}
+    curves = shift_curves(rows_of(values))
+    noise, motion = losses_of(curves, **DICE)
+    assert (noise["shift"], motion["shift"]) == ("noise", "motion")
+    assert noise["loss"] == pytest.approx((0.1 + 0.6) / 2 / 2)
+    assert (noise["start"], noise["end"]) == (pytest.approx(0.8), pytest.approx(0.45))
+    assert noise["n"] == motion["n"] == 8
+    summary = summarise_shifts(curves, HIGHER)
+    assert summary["test/worst_shift/dice"] == summary["test/shift/noise/dice"] == noise["loss"]
+    assert most_harmful(shift_areas(curves, HIGHER), metric="dice") == ["noise", "motion"]
+    console = Console(record=True, width=100)
+    print_shifts(curves, **DICE, console=console)
+    title, *lines = (line for line in console.export_text().splitlines() if line.strip())
+    assert title.rstrip() == "dice of 2 sets under shifts, mean over structures and sets"
+    assert [line.split() for line in lines if "0." in line] == [
+        ["noise", "0.800", "0.450", "5", "0.175", "8"],
+        ["motion", "0.800", "0.600", "5", "0.100", "8"],
+    ]
+
+
 def test_areas_of_several_networks_are_those_of_each():
     curves = shift_curves(rows_of(TESTED))
     better = curves.assign(train="b", mean=curves["mean"] / 2)
@@ -182,6 +205,29 @@ def test_a_point_between_two_without_a_value_is_on_the_line():
     areas = shift_areas(shift_curves(rows), HIGHER).set_index("structure")
     assert areas.loc["liver", "area"] == pytest.approx((0.9 + 0.4) / 2)
     assert areas.loc["liver", "severity"] == 5
+
+
+def test_the_mean_is_of_the_same_structures_at_every_severity():
+    """Nothing is predicted at severity 5 where there is nothing: the tumour is undefined there."""
+    values = {"in_domain": 0.9, "in_domain+blur1": 0.9, "in_domain+blur5": 0.9}
+    rows = rows_of(values | {"in_domain+noise5": 0.8})
+    rows.loc[rows["structure"] == "tumour", "value"] = 0.0
+    rows.loc[(rows["structure"] == "tumour") & (rows["set"] == "in_domain+blur5"), "value"] = np.nan
+    curves = shift_curves(rows)
+    means = curves[curves["structure"] == "mean"].set_index(["shift", "severity"])["mean"]
+    assert means["blur"].to_dict() == pytest.approx({0: 0.9, 1: 0.9, 5: 0.9})  # of the liver alone
+    assert means["noise"].to_dict() == pytest.approx({0: 0.45, 5: 0.4})  # of both
+    tumour = curves[(curves["structure"] == "tumour") & (curves["shift"] == "blur")]
+    assert tumour["mean"].tolist() == pytest.approx([0, 0, np.nan], nan_ok=True)
+    assert summarise_shifts(curves, HIGHER) == {
+        "test/shift/blur/dice": pytest.approx(0),
+        "test/shift/noise/dice": pytest.approx(0.025),
+        "test/worst_shift/dice": pytest.approx(0.025),
+    }
+    rows.loc[rows["set"] == "in_domain+blur1", "value"] = np.nan  # no structure has all of blur
+    curves = shift_curves(rows)
+    assert curves.loc[curves["structure"] == "mean", "shift"].unique().tolist() == ["noise"]
+    assert "test/shift/blur/dice" not in summarise_shifts(curves, HIGHER)
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +263,10 @@ class TestPage:
         (worst, *_) = losses_of(curves, **DICE)
         assert worst["shift"] == "motion"
         told = f"{worst['start']:.3f} -&gt; {worst['end']:.3f}"
-        assert f"<b>Motion hurts most: dice {told} at severity 5.</b>" in page
+        assert f"<b>Motion hurts most: dice {told} at severity 5, mean of 2 sets.</b>" in page
+        cases = read_rows(shifted_run / "rows.csv")
+        n = sum(cases.loc[cases["set"] == s, "case"].nunique() for s in ("in_domain", "site-bern"))
+        assert (worst["n"], page.count(f'<td class="number">{n}</td></tr>')) == (n, 4)
         assert page.index(">motion<") < page.index(">change1x<")
         assert (shifted_run / "figures" / "shifts.png").stat().st_size > 10_000
         assert (shifted_run / "figures" / "shifts-site-bern.png").is_file()
@@ -249,7 +298,7 @@ class TestPage:
         console = Console(record=True, width=100)
         print_shifts(read_curves(shifted_run / "shifts.csv"), **DICE, console=console)
         lines = console.export_text().splitlines()
-        assert "dice of in_domain under shifts" in lines[0]
+        assert "dice of 2 sets under shifts" in lines[0]
         first = next(line for line in lines if "change" in line or "motion" in line)
         assert first.split()[0] == "motion"
         print_shifts(shift_curves(rows_of({"in_domain": 0.9})), **DICE, console=console)
@@ -279,7 +328,9 @@ class TestSuites:
             ("shift.severities=[6]", "severity 6; it is a whole number from 0"),
             ("shift.severities=3", "severities=3: a list"),
             ("shift.severities=[1,1]", "more than once"),
-            ("shift.suite=[{_target_: segshift.shifts.Wobble}]", "Wobble"),
+            ("shift.suite=[{_target_: segshift.shifts.Wobble}]", "segshift.shifts has no Wobble$"),
+            ("shift.suite=[{_target_: nowhere.Wobble}]", "nowhere.Wobble: there is no nowhere$"),
+            ("shift.severities=[]", "no shift of the suite a severity above 0"),
             ("shift.suite=[{_target_: segshift.shifts.Blur, sigma: 2}]", "sigma"),
             ("shift.suite=[{_target_: segshift.shifts.Blur, severity: 9}]", "severity 9"),
         ],

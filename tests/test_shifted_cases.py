@@ -1,12 +1,16 @@
 """Cases under shifts: read once for all of them, and nothing shifted on disk."""
 
+import hashlib
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from conftest import make_case, save_nifti
+from conftest import ROOT, make_case, save_nifti
+from omegaconf import OmegaConf
+from scipy import ndimage
 from store_inputs import plan_for
 
 from segshift import shifts
@@ -97,7 +101,8 @@ def test_a_shifted_case_is_what_reading_and_shifting_it_gives(cases, tmp_path):
     for each in sets_of(cases)[2:]:
         for case, entry in zip(each.cases, tested[each.name], strict=True):
             volume, shown = load_case(case), entry.shown()
-            streams = [generator(0, "shift", each.shift.name, case.id) for _ in range(2)]
+            identity = hashlib.sha256(volume.image.tobytes()).hexdigest()
+            streams = [generator(0, "shift", each.shift.name, identity) for _ in range(2)]
             acquisition = Acquisition(volume.spacing_mm, case.tags)
             image = each.shift(volume.image, acquisition=acquisition, random=streams[0])
             wanted, box = preprocessed_image(image, plan, spacing_mm=volume.spacing_mm)
@@ -129,6 +134,14 @@ def test_the_same_case_is_corrupted_alike_in_every_store(cases, tmp_path):
     one, other = (seen(cases, tmp_path / name)["in_domain+rician_noise4"] for name in "ab")
     assert one[0].shown().image.tobytes() == other[0].shown().image.tobytes()
     assert not np.array_equal(one[0].shown().image, one[1].shown().image[..., :16])
+
+
+def test_an_image_with_a_line_for_each_guideline_is_corrupted_alike(cases, tmp_path):
+    lines = (cases[0], replace(cases[0], id="c0-generous", label_values=(9, 5)), cases[2])
+    tested = seen(lines, tmp_path, [shifts.RicianNoise(4)])["in_domain+rician_noise4"]
+    one, other = (entry.shown() for entry in tested)
+    assert one.image.tobytes() == other.image.tobytes()
+    assert not np.array_equal(one.reference, other.reference)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +202,87 @@ def test_a_shift_is_told_spacing_tags_and_maps_through_the_manifest(tmp_path):
     save_nifti(tmp_path / "maps" / "a.nii.gz", maps[:, :4])
     with pytest.raises(InputError, match=r"case 'a'.*maps.*\(3, 4, 16, 16\).*\(3, 8, 16, 16\)"):
         seen((told, told, told), tmp_path / "s", [Told(1)])
+    maps[1, 0] = np.nan
+    save_nifti(tmp_path / "maps" / "a.nii.gz", maps)
+    with pytest.raises(
+        InputError, match=r"case 'a'.*maps.*256 values that are not finite; write 0"
+    ):
+        seen((told, told, told), tmp_path / "s", [Told(1)])
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A shift of another package that does not keep to what a shift is."""
+
+    change: Callable[[np.ndarray], np.ndarray]
+    turn: Callable[[np.ndarray], np.ndarray] = np.copy
+    name: str = "broken"
+    severity: int = 2
+
+    def __call__(self, image, *, acquisition, random):
+        return self.change(image)
+
+    def turned_label(self, label, *, acquisition, random):
+        return self.turn(label)
+
+
+@pytest.mark.parametrize(
+    ("shift", "told"),
+    [
+        (Broken(lambda image: image[:, :, ::2]), r"image .*\(1, 8, 16, 16\).*\(1, 8, 8, 16\)"),
+        (Broken(lambda image: image * np.nan), "image .* 2048 values that are not finite"),
+        (Broken(np.copy, lambda label: label[:1]), r"label .*\(8, 16, 16\).*\(1, 16, 16\)"),
+    ],
+)
+def test_a_shift_that_breaks_its_contract_is_named(cases, tmp_path, shift, told):
+    entry = seen(cases, tmp_path, [shift])["in_domain+broken2"][0]
+    with pytest.raises(InputError, match=f"shift broken, severity 2, .*{told}"):
+        entry.shown()
+
+
+MR = [
+    getattr(shifts, entry["_target_"].rpartition(".")[2])
+    for entry in OmegaConf.load(ROOT / "conf/shift/mr.yaml").suite
+]
+
+
+@pytest.fixture(scope="module")
+def brains(tmp_path_factory):
+    """A brain without its skull, plain and under shifts of severity 1, by the set's name."""
+    folder, random = tmp_path_factory.mktemp("brains"), np.random.default_rng(0)
+    y, x = np.meshgrid(np.arange(48) - 25, np.arange(48) - 22, indexing="ij")
+    texture = ndimage.gaussian_filter(random.normal(500, 400, (8, 48, 48)), (0, 1, 1))
+    case = make_case(folder, "brain", shape=texture.shape)
+    save_nifti(case.images[0], np.where(y**2 + (0.8 * x) ** 2 < 14**2, texture, 0))
+    plan = plan_for([case])
+    assert (plan.crop, plan.normalisation[0].nonzero) == ("nonzero", True)
+    every = (*MR, shifts.Rotation, shifts.Flip)
+    sets = evaluation_sets({"x": (case,)}, [part(1) for part in every])
+    entries = store_sets(sets, plan, folder=folder / "s", quiet=True)
+    return {name: entry.shown() for name, (entry,) in entries.items()}
+
+
+class TestZerosAround:
+    """Whoever took the skull away did so after the acquisition."""
+
+    @pytest.mark.parametrize("name", [part.name for part in MR])
+    def test_the_tissue_is_on_the_scale_of_the_plain_image(self, brains, name):
+        plain, shown = brains["x"], brains[f"x+{name}1"]
+        assert shown.box == plain.box
+        brain = plain.image != 0
+        np.testing.assert_array_equal(shown.image[~brain], 0)
+        assert shown.image[brain].mean() == pytest.approx(0, abs=1e-4)
+        assert shown.image[brain].std() == pytest.approx(1, abs=1e-4)
+        if name not in ("inversion", "bias_field"):
+            assert np.corrcoef(shown.image[brain], plain.image[brain])[0, 1] > 0.8
+
+    def test_they_turn_with_the_patient(self, brains):
+        plain, flipped, turned = (brains[name] for name in ("x", "x+flip1", "x+rotation1"))
+        np.testing.assert_allclose(flipped.image, plain.image[..., ::-1], atol=1e-5)
+        brain = turned.image != 0
+        assert brain.sum() == pytest.approx((plain.image != 0).sum(), rel=0.02)
+        assert turned.image[brain].mean() == pytest.approx(0, abs=1e-4)
+        assert turned.image[brain].std() == pytest.approx(1, abs=1e-4)
 
 
 def test_a_stray_file_makes_a_folder_foreign(cases, tmp_path):

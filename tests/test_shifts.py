@@ -38,11 +38,13 @@ def body(shape=(12, 40, 48), channels=1, seed=0) -> np.ndarray:
 
 
 def rgb(shape=(1, 32, 40)) -> np.ndarray:
-    """Purple nuclei on pink, 0 to 255."""
+    """Purple nuclei on pink beside white glass, 0 to 255."""
     random = np.random.default_rng(1)
     nuclei = ndimage.gaussian_filter(random.normal(size=shape), (0, 2, 2))[None] > 0.05
     colours = np.array([[230.0, 170, 200], [110.0, 70, 160]], dtype=np.float32)
-    return np.where(nuclei, *(c[:, None, None, None] for c in colours[::-1])).astype(np.float32)
+    image = np.where(nuclei, *(c[:, None, None, None] for c in colours[::-1])).astype(np.float32)
+    image[..., :3] = 255
+    return image
 
 
 def sample_of(part: type) -> np.ndarray:
@@ -354,10 +356,49 @@ class TestContrast:
             factor = float(shone[0, 0, 0, 0] / 10)
             np.testing.assert_allclose(shone, np.minimum(dark * factor, 255), rtol=1e-5)
             np.testing.assert_allclose(
-                np.log(absorbed / 255), factor * np.log(bright / 255), rtol=1e-4
+                np.log(absorbed / 250), factor * np.log(bright / 250), rtol=1e-4
             )
             limited.add(shone.max() == 255)
         assert limited == {True, False}
+
+    def test_grey_that_is_stored_as_colours_is_grey(self):
+        dark, bright = np.full((1, 1, 8, 8), 14, np.float32), np.full((1, 1, 8, 8), 226, np.float32)
+        dark[..., 2:4, :], bright[..., 2:4, :] = 90, 110
+        for image, case in itertools.product((dark, bright), "abcd"):
+            grey = applied(shifts.Stain, 5, image, case=case)
+            coloured = applied(shifts.Stain, 5, np.repeat(image, 3, axis=0), case=case)
+            np.testing.assert_array_equal(coloured, np.repeat(grey, 3, axis=0))
+
+    def test_a_dark_background_in_colours_shines_too(self):
+        image = np.full((3, 1, 8, 8), 14, np.float32)
+        image[2, :, 2:4] = 90
+        factor = applied(shifts.Stain, 5, image) / image
+        np.testing.assert_allclose(factor, factor[0, 0, 0, 0], rtol=1e-5)
+        assert factor.max() * 90 <= 255
+
+    @pytest.mark.parametrize("white", [0.9, 1, 230, 2000, 4000, 20_000, 65535])
+    def test_the_glass_stays_as_bright_as_it_is(self, white):
+        """Whatever the detector's range, and with a hot pixel; nothing is brighter than before."""
+        image = np.full((1, 1, 64, 64), white, np.float32)
+        image[..., 8:16, 8:16] = 0.4 * white
+        image[..., 0, 0] = 1.02 * white
+        for case in "abcd":
+            changed = applied(shifts.Stain, 5, image, case=case)
+            np.testing.assert_allclose(changed[..., 20:, :], white, rtol=1e-5)
+            spot = changed[0, 0, 12, 12] / (0.4 * white)
+            assert max(spot, 1 / spot) > 1.25
+            assert changed.max() <= image.max()
+
+    @pytest.mark.parametrize(
+        ("brightest", "limit"), [(200, 255), (300, 511), (4000, 4095), (0.6, 1), (2.5, 2.5)]
+    )
+    def test_what_shines_ends_where_the_detector_does(self, brightest, limit):
+        image = np.full((1, 1, 8, 8), brightest / 100, np.float32)
+        image = np.rint(image) if brightest >= 200 else image
+        image[..., 2:4, :] = brightest
+        most = [applied(shifts.Stain, 5, image, case=case).max() for case in "abcdefgh"]
+        assert max(most) == pytest.approx(min(limit, 2.4 * brightest), rel=0.2)
+        assert max(most) <= limit
 
     def test_white_stays_white(self):
         for channels, white in itertools.product((1, 3), (1, 255, 65535)):
@@ -494,6 +535,15 @@ class TestSuites:
     def test_wrong_severities_are_refused(self, severities):
         with pytest.raises(InputError, match="severit"):
             shifts.expanded([], severities)
+
+    @pytest.mark.parametrize(
+        ("entry", "severities"), [({}, []), ({}, [0]), ({"severity": 0}, [1, 3])]
+    )
+    def test_a_suite_that_would_test_nothing_is_refused(self, entry, severities):
+        with pytest.raises(InputError, match=r"severities=.* no shift .*\[1,3\].*shift=none"):
+            shifts.expanded([{"_target_": "a", **entry}], severities)
+        assert shifts.expanded([], []) == []
+        assert len(shifts.expanded([{"_target_": "a", "severity": 2}], [])) == 1
 
     def test_identities_go_and_doubles_are_refused(self):
         blur = shifts.Blur(2)

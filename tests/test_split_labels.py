@@ -1,6 +1,7 @@
 """Splits that look at labels: parts of another case mix, and other labels of the same images."""
 
 import json
+import re
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -17,44 +18,61 @@ from segshift.cohort import Case, Cohort, read_manifest, write_manifest
 from segshift.cohort.checks import load_label
 from segshift.errors import InputError
 from segshift.splits import concept, from_file, leave_site_out, prevalence, random
-from segshift.splits.mix import largest_part
+from segshift.splits.parts import largest_part, reach
 
 SPACING_MM = (4.0, 2.5, 1.0)  # (z, y, x): 0.01 ml
 VOXEL_ML = 0.01
 TOLERANCE = 0.01
 
 
-def best(cases, sums, low, high):
+def best(cases, sums, low, high, apart):
     """The size of the largest part, among all 2^n of them."""
-    parts = np.array([*product([0, 1], repeat=len(cases))])[1:]
-    sizes = parts @ cases
+    parts = np.array([*product([0, 1], repeat=cases.shape[1])])[1:]
+    of_sites = parts @ cases.T
+    sizes = of_sites.sum(axis=1)
     means = (parts @ sums) / sizes
+    shares = of_sites / sizes[:, None]
+    off = np.abs(shares - cases.sum(axis=1) / cases.sum()).max(axis=1)
     # The solver's tolerance: what is this near to an end is inside or outside as it likes.
     edge = 1e-6 * max(abs(low), abs(high))
-    surely, perhaps = (
-        sizes[(means >= low - e) & (means <= high + e)].max(initial=0) for e in (-edge, edge)
+    return tuple(
+        sizes[(means >= low - e) & (means <= high + e) & (off <= apart + np.sign(e) * 1e-6)].max(
+            initial=0
+        )
+        for e in (-edge, edge)
     )
-    return surely, perhaps
+
+
+def counts(pool):
+    """(S, P) of pairs of a site and a number of cases."""
+    cases = np.zeros((3, len(pool)), dtype=int)
+    for place, (site, number) in enumerate(pool):
+        cases[site, place] = number
+    return cases[cases.any(axis=1)]
 
 
 pools = st.lists(
-    st.integers(1, 4).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n))),
-    min_size=1, max_size=9,
+    st.tuples(st.integers(0, 2), st.integers(1, 4)).flatmap(
+        lambda patient: st.tuples(st.just(patient), st.integers(0, patient[1]))
+    ),
+    min_size=1, max_size=7,
 )  # fmt: skip
 
 
-@given(pools, st.floats(0, 1))
-def test_no_larger_part_has_the_share(pool, share):
-    cases, sums = np.array(pool).T
+@given(pools, st.floats(0, 1), st.sampled_from([0.03, 0.11, 0.4, 1.0]))
+def test_no_larger_part_has_the_share(pool, share, apart):
+    cases, sums = counts([patient for patient, _ in pool]), np.array([has for _, has in pool])
     low, high = share - TOLERANCE, share + TOLERANCE
-    chosen = largest_part(cases, sums.astype(float), low=low, high=high)
-    surely, perhaps = best(cases, sums, low, high)
+    chosen = largest_part(cases, sums.astype(float), low=low, high=high, site_tolerance=apart)
+    surely, perhaps = best(cases, sums, low, high, apart)
     if chosen is None:
         assert surely == 0
     else:
-        assert surely <= cases[chosen].sum() <= perhaps
-        mean = sums[chosen].sum() / cases[chosen].sum()
-        assert low - 1e-6 <= mean <= high + 1e-6
+        size = cases[:, chosen].sum()
+        assert surely <= size <= perhaps
+        assert low - 1e-6 <= sums[chosen].sum() / size <= high + 1e-6
+        off = cases[:, chosen].sum(axis=1) / size - cases.sum(axis=1) / cases.sum()
+        assert np.abs(off).max() <= apart + 1e-6
 
 
 @given(
@@ -62,23 +80,34 @@ def test_no_larger_part_has_the_share(pool, share):
     st.floats(0.1, 400),
 )
 def test_no_larger_part_has_the_mean_volume(pool, target):
-    cases = np.array([n for n, _ in pool])
-    sums = cases * np.array([volume for _, volume in pool])
+    cases = np.array([[n for n, _ in pool]])
+    sums = cases[0] * np.array([volume for _, volume in pool])
     low, high = target * (1 - TOLERANCE), target * (1 + TOLERANCE)
-    chosen = largest_part(cases, sums, low=low, high=high)
-    surely, perhaps = best(cases, sums, low, high)
-    assert surely <= (0 if chosen is None else cases[chosen].sum()) <= perhaps
+    chosen = largest_part(cases, sums, low=low, high=high, site_tolerance=0)
+    surely, perhaps = best(cases, sums, low, high, 1)
+    assert surely <= (0 if chosen is None else cases[0, chosen].sum()) <= perhaps
 
 
 def test_of_patients_alike_the_first_are_taken():
     """20 of 30 cases have it; half of 20 do, and of either kind the first ten."""
-    sums = np.array([1.0, 0.0, 1.0] * 10)
-    chosen = largest_part(np.ones(30, dtype=int), sums, low=0.5, high=0.5)
+    sums, cases = np.array([1.0, 0.0, 1.0] * 10), np.ones((1, 30), dtype=int)
+    chosen = largest_part(cases, sums, low=0.5, high=0.5, site_tolerance=0)
     assert chosen.sum() == 20
     assert chosen[sums == 0].all()
-    nothing = largest_part(np.ones(30, dtype=int), sums, low=0, high=0)
+    nothing = largest_part(cases, sums, low=0, high=0, site_tolerance=0)
     assert nothing.tolist() == (sums == 0).tolist()
     assert chosen[sums == 1].tolist() == [True] * 10 + [False] * 10
+
+
+def test_what_the_shares_of_the_sites_allow():
+    """Half of the cases are of each site; all have it at one, none at the other."""
+    cases = np.kron(np.eye(2, dtype=int), np.ones(10, dtype=int))
+    has = cases[0].astype(float)
+    assert reach(cases, has, site_tolerance=0.1) == pytest.approx((0.4, 0.6))
+    assert reach(cases, has, site_tolerance=1.0) == pytest.approx((0, 1))
+    assert reach(cases[:1, :10], np.arange(10.0), site_tolerance=0) == pytest.approx((0, 9))
+    assert largest_part(cases, has, low=0.69, high=0.71, site_tolerance=0.1) is None
+    assert largest_part(cases, has, low=0.59, high=0.61, site_tolerance=0.1).sum() == 15
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +169,34 @@ def test_parts_with_another_share_or_volume(lumps):
         == pool
     )
     assert len(cases) == 30
+
+
+def test_sites_keep_their_shares_where_one_has_more_lesions(lumps):
+    """At dijon one in five has it, at oslo every one."""
+    present = [one for one in lumps.cases if voxels(one)]
+    absent = [one for one in lumps.cases if not voxels(one)]
+    home = [(one, "dijon") for one in (*present[:4], *absent[:16])]
+    home += [(one, "oslo") for one in present[4:24]]
+    moved = replace(lumps, cases=tuple(replace(one, site=site) for one, site in home))
+    fractions = {"seed": 0, "val_fraction": 0.1, "test_fraction": 0.8}
+    options = {"structure": "lump", **fractions}
+    pool = random(moved, **fractions).tests["in_domain"]
+    at_dijon = np.mean([one.site == "dijon" for one in pool])
+    assert at_dijon == 0.5
+    split = prevalence(moved, prevalence=[0.5, 0.55], tolerance=0.02, **options)
+    for share in (0.5, 0.55):
+        part = split.tests[f"prevalence-lump-{share}"]
+        assert abs(np.mean([voxels(one) > 0 for one in part]) - share) <= 0.02
+        assert abs(np.mean([one.site == "dijon" for one in part]) - at_dijon) <= 0.05
+    with pytest.raises(
+        InputError, match=r"'dijon': 0.5, 'oslo': 0.5.* reach values from 0.45 to 1"
+    ) as told:
+        prevalence(moved, prevalence=0.2, **options)
+    wider = re.search(
+        r"Take split.tolerance=(\S+) or split.site_tolerance=(\S+), or", str(told.value)
+    )
+    for name, width in zip(("tolerance", "site_tolerance"), wider.groups(), strict=True):
+        assert prevalence(moved, prevalence=0.2, **options, **{name: float(width)})
 
 
 def test_patients_stay_whole(lumps):

@@ -90,12 +90,86 @@ def assert_sound(split: Split, whole: Cohort) -> None:
     assert sum(map(len, found)) == len(set().union(*found))
 
 
+def by_site(cases) -> Counter[str]:
+    """How many patients of each site."""
+    return Counter(dict(sorted({(c.patient, c.site) for c in cases})).values())
+
+
+def assert_in_proportion(taken: Counter[str], there: Counter[str]) -> None:
+    """Of each site its share of all that are taken, but for less than one patient."""
+    share = taken.total() / there.total()
+    assert all(abs(taken[site] - share * size) < 1 for site, size in there.items())
+
+
 @given(cohorts, st.integers(0, 5))
-def test_random_is_sound_and_every_site_is_on_every_side(whole, seed):
+def test_random_is_sound_and_takes_of_sites_in_proportion(whole, seed):
     split = random(whole, seed=seed, val_fraction=0.2, test_fraction=0.3)
     assert_sound(split, whole)
-    for cases in sides(split).values():
-        assert {c.site for c in cases} == set(whole.sites)
+    there, test, val = (by_site(x) for x in (whole.cases, split.tests["in_domain"], split.val))
+    assert test.total() == round(0.3 * there.total())
+    assert val.total() == round(0.2 * there.total())
+    assert_in_proportion(test, there)
+    assert by_site(split.train).keys() == there.keys()
+
+
+@pytest.mark.parametrize(("val", "test"), [(0.05, 0.9), (0.3, 0.6), (0.8, 0.1), (0.01, 0.01)])
+def test_fractions_are_of_all_patients(val, test):
+    whole = cohort({"dijon": [1] * 40, "oslo": [2] * 60})
+    split = random(whole, seed=0, val_fraction=val, test_fraction=test)
+    found = by_site(split.tests["in_domain"]), by_site(split.val)
+    assert [sizes.total() for sizes in found] == [round(100 * test), round(100 * val)]
+    for sizes in found:
+        assert_in_proportion(sizes, Counter(dijon=40, oslo=60))
+
+
+@pytest.mark.parametrize(
+    ("size", "train", "val", "test"),
+    [(1, 18, 4, 8), (2, 36, 9, 15), (3, 54, 14, 22), (4, 72, 18, 30)],
+)
+def test_many_small_sites_give_the_fractions(size, train, val, test):
+    sites = {f"s{n:02}": [1] * size for n in range(30)}
+    fractions = {"val_fraction": 0.15, "test_fraction": 0.25}
+    home = random(cohort(sites), seed=0, **fractions)
+    away = cohort({**sites, "away": [1] * 5})
+    for split in (
+        home,
+        leave_site_out(away, seed=0, held_out="away", **fractions),
+        by_column(away, seed=0, column="site", values="away", **fractions),
+    ):
+        assert (split.train, split.val, split.tests["in_domain"]) == (
+            home.train, home.val, home.tests["in_domain"],
+        )  # fmt: skip
+    assert [len(home.train), len(home.val), len(home.tests["in_domain"])] == [train, val, test]
+    assert len(by_site(home.train)) == (30 if size > 1 else 18)  # each site is learned from
+    first = by_site(random(cohort(sites), seed=1, **fractions).tests["in_domain"])
+    assert size == 4 or first != by_site(home.tests["in_domain"])  # which sites is drawn
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_folds_of_many_small_sites_leave_patients_to_choose_on(size):
+    whole = cohort({f"s{n:02}": [1] * size for n in range(30)})
+    for fold in range(4):
+        split = kfold(whole, seed=0, folds=4, fold=fold, val_fraction=0.1)
+        outside = 30 * size - len(split.tests["in_domain"])
+        assert outside == pytest.approx(0.75 * 30 * size, abs=1)
+        assert len(split.val) == round(0.1 * outside)
+
+
+def test_a_lone_patient_is_learned_from_while_others_have_enough():
+    whole = cohort({"big": [1] * 40, **{f"s{n}": [1] for n in range(10)}})
+    split = random(whole, seed=0, val_fraction=0.15, test_fraction=0.25)
+    assert [len(split.train), len(split.val), len(split.tests["in_domain"])] == [30, 8, 12]
+    assert len(by_site(split.train)) == 11
+
+
+def test_every_site_has_an_order_of_its_own():
+    whole = cohort({f"s{n}": [1] * 8 for n in range(20)})
+    held = random(whole, seed=0, val_fraction=0.25, test_fraction=0.25).tests["in_domain"]
+    places = [
+        tuple(c.patient.split("-")[1] for c in held if c.site == site) for site in whole.sites
+    ]
+    assert {len(numbers) for numbers in places} == {2}
+    assert len(set(places)) > 10  # of 28 pairs
 
 
 @given(cohorts, st.integers(2, 5), st.integers(0, 3))
@@ -105,8 +179,10 @@ def test_kfold_tests_every_patient_once(whole, folds, seed):
         assert_sound(split, whole)
     tested = Counter(c.id for split in splits for c in split.tests["in_domain"])
     assert tested == Counter(c.id for c in whole.cases)
-    sizes = [len({c.patient for c in split.tests["in_domain"]}) for split in splits]
-    assert max(sizes) - min(sizes) <= 1
+    sizes = [by_site(split.tests["in_domain"]) for split in splits]
+    assert max(s.total() for s in sizes) - min(s.total() for s in sizes) <= 1
+    for site in whole.sites:
+        assert max(s[site] for s in sizes) - min(s[site] for s in sizes) <= 1
 
 
 @given(cohorts, st.data())
@@ -157,6 +233,7 @@ def test_a_site_may_be_given_as_a_word():
         ("paris", r"unknown site\(s\) \['paris'\]; this cohort has \['dijon', 'oslo'\]"),
         ([], "names no site"),
         (["dijon", "oslo"], "leaves no site to train on"),
+        (["oslo", "oslo"], r"split.held_out=\['oslo', 'oslo'\] names a site twice"),
     ],
 )
 def test_wrong_sites_are_named(held_out, message):
@@ -192,6 +269,17 @@ def test_a_split_refuses_leaks_and_empty_sets(train, val, tests, message):
         Split(cases(train), cases(val), {name: cases(t) for name, t in tests.items()})
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["gap", "worst_site", "shift", "worst_shift", "train", "val", "", "..", ".", "a/b", "a;b"],
+)
+def test_a_set_is_not_called_what_something_else_is(name):
+    sides = ((case(letter, letter, "dijon"),) for letter in "abc")
+    train, val, test = sides
+    with pytest.raises(InputError, match=re.escape(repr(name))):
+        Split(train, val, {"in_domain": test, name: test})
+
+
 @pytest.mark.parametrize("options", [{"folds": 1, "fold": 0}, {"folds": 3, "fold": 3}])
 def test_wrong_folds(options):
     with pytest.raises(InputError, match="numbered 0 to folds - 1"):
@@ -202,6 +290,13 @@ def test_wrong_folds(options):
 def test_wrong_fractions(fraction):
     with pytest.raises(InputError, match="between 0 and 1"):
         random(cohort({"dijon": [1] * 5}), seed=0, val_fraction=0.2, test_fraction=fraction)
+
+
+def test_fractions_that_leave_nobody():
+    with pytest.raises(
+        InputError, match=r"val_fraction=0.5 and split.test_fraction=0.5 .* below 1"
+    ):
+        random(cohort({"dijon": [1] * 5}), seed=0, val_fraction=0.5, test_fraction=0.5)
 
 
 def test_too_few_patients_for_three_sides():

@@ -10,24 +10,28 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, TINY_TRAINING, make_case
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
+from study_inputs import row
 from test_conf import choices
 
 import segshift
 from segshift import build
 from segshift.cohort import write_manifest
 from segshift.errors import InputError
-from segshift.results import read_rows, read_study, study_tables
-from segshift.study import console, cost, folder, identity, procedure, running
+from segshift.results import read_rows, read_study, study_tables, write_rows
+from segshift.study import console, cost, folder, identity, procedure, running, slurm
 from segshift.study.cost import known_cost
 from segshift.study.expansion import Part, checked_study, combinations, parts_of
 from segshift.study.identity import IRRELEVANT, check_unchanged
 from segshift.study.jobs import Job, distinct
+from segshift.study.running import LocalLauncher, gpu_shares, visible_gpus
 from segshift.study.words import divided, overridden, parsed
 
 SITES = ("north", "south", "west")
@@ -214,7 +218,8 @@ class TestExpansion:
     @pytest.mark.parametrize(
         ("words", "variants"),
         [
-            (["seed=0,1", "split.fold=0,1", "split.source=a,b", "x.y=each_site"], {""}),
+            (["seed=0,1", "split.fold=0,1", "split.source=a,b", "split.x=each_site"], {""}),
+            (["selection_site=each_site"], {f"selection_site={site}" for site in SITES}),
             (["loss=dice"], {""}),
             (["loss=dice,focal", "+model.a=1,2"], {
                 "loss=dice model.a=1", "loss=dice model.a=2",
@@ -354,6 +359,54 @@ class TestJobs:
             assert len(f".{job.name}.json.1234567".encode()) <= 255
         carried_out(own)
 
+    @pytest.mark.parametrize(
+        "word", ["train_patients=1,3", "selection=leave_one_site_out", "selection=oracle"]
+    )
+    def test_train_is_where_the_split_trains_whomever_it_is_narrowed_to(self, word, place, base):
+        jobs = planned(*base, word).jobs
+        assert {job.train for job in jobs} == {"south+west", "north+west", "north+south"}
+
+    def test_what_the_tables_would_take_for_one_job_is_refused(self, place, base):
+        with pytest.raises(InputError, match="do not tell apart") as caught:
+            planned(*base, "split.held_out=[north,south],[south,north],west")
+        assert "[north,south] and split.held_out=[south,north] alone" in str(caught.value)
+        assert str(caught.value).count("west-leave_site_out-") == 2
+        # A site to choose on leaves the training sites as they are, so it is a variant.
+        (place / "study" / "mine.yaml").write_text("parts: {all: {overrides: [split=random]}}\n")
+        jobs = planned(*base, "selection=leave_one_site_out", "selection_site=each_site").jobs
+        assert [job.variant for job in jobs] == [f"selection_site={site}" for site in SITES]
+        assert {job.train for job in jobs} == {"north+south+west"}
+
+    def test_a_site_too_small_to_train_at_may_stay_a_test_site(self, place, base):
+        cases = [
+            make_case(place / "own", f"{s}-{i}", site=s)
+            for s in SITES
+            for i in range(1 if s == "west" else 4)
+        ]
+        path = place / "own" / "m.csv"
+        write_manifest(path, cases, channels=["image"], structures=["box", "core"])
+        words = [*base[1:], "study=cross_site", "study.parts.leave_site_out=null"]
+        words.append(f"data.manifest={path}")
+        with pytest.raises(InputError, match=r"1 patient\(s\) at \['west'\]") as caught:
+            planned(*words)
+        hint, _, rest = caught.value.__notes__[0].partition(" ")
+        assert (hint, rest.split()[-1]) == ("split.source=north,south", "west")
+        jobs = planned(*words, hint).jobs
+        assert [job.train for job in jobs] == ["north", "south"]
+        # Its user's own choice of sites is no reason to advise all others.
+        with pytest.raises(InputError, match="west") as caught:
+            planned(*words, "split.source=west")
+        assert all("trains at" not in note for note in caught.value.__notes__)
+
+    def test_a_case_without_a_label_is_seen_before_anything_runs(self, place, base):
+        cases = [make_case(place / "own", f"{s}-{i}", site=s) for s in SITES for i in range(4)]
+        path = place / "own" / "m.csv"
+        without = [replace(case, label=None) if case.id == "west-1" else case for case in cases]
+        write_manifest(path, without, channels=["image"], structures=["box", "core"])
+        with pytest.raises(InputError, match=r"no label, such as \['west-1'\]") as caught:
+            planned(*base, f"data.manifest={path}")
+        assert "in the job out: " in caught.value.__notes__[0]
+
     def test_the_cohort_is_read_once(self, place, base, monkeypatch):
         reads = []
         real = build.cohort_of
@@ -435,7 +488,7 @@ class TestIdentity:
         one = planned(*base)
         described = {"identity": one.jobs[0].identity, "config": one.jobs[0].config}
         check_unchanged({**described, "code": identity.code_hash()})
-        with pytest.raises(InputError, match="the code of segshift changed since.*run it again"):
+        with pytest.raises(InputError, match="the code of segshift.*changed since.*run it again"):
             check_unchanged({**described, "code": "0"})
         with pytest.raises(InputError, match="the data changed since"):
             check_unchanged({"identity": "0", "config": one.jobs[0].config,
@@ -458,6 +511,15 @@ class TestIdentity:
             assert other != before
         monkeypatch.undo()
         identity.code_hash.cache_clear()
+
+    @pytest.mark.parametrize("package", ["torch", "monai", "lightning"])
+    def test_results_of_another_version_are_not_reused(self, package, monkeypatch):
+        now, real = identity.code_hash(), metadata.version
+        other = {package: "0.0.1"}
+        monkeypatch.setattr(metadata, "version", lambda name: other.get(name) or real(name))
+        assert identity.code_hash.__wrapped__() != now
+        monkeypatch.undo()
+        assert identity.code_hash.__wrapped__() == now
 
     def test_a_label_that_means_something_else_is_another_case(self, place, base):
         before = self.identities(*base)
@@ -486,6 +548,42 @@ class TestStudiesOfOurs:
         sizes = ["train_patients=1,2,3"] if study == "learning_curve" else []
         found = planned(*base[1:], f"study={study}", *sizes).jobs
         assert (len(found), len({job.variant for job in found})) == (jobs, variants)
+
+    @pytest.mark.parametrize("selection", ["source_val", "oracle", "leave_one_site_out"])
+    @pytest.mark.parametrize("name", choices("study"))
+    def test_each_job_is_a_line_of_its_own_under_every_selection(
+        self, name, selection, place, base
+    ):
+        """As many training sites as there are, under each variant: none is taken for another."""
+        words = [*base[1:], f"study={name}", f"selection={selection}"]
+        short = {"learning_curve": "train_patients=1,2", "loss_comparison": "loss=dice,focal"}
+        words += [short[name]] if name in short else []
+        parts = OmegaConf.load(ROOT / "conf" / "study" / f"{name}.yaml").parts
+        if selection == "leave_one_site_out" and "single_source" in parts:
+            words.append("study.parts.single_source=null")  # has no site to spare
+        jobs = planned(*words).jobs
+        told = {(job.part, job.variant, job.train, job.seed, job.fold) for job in jobs}
+        blocks = {(job.part, job.variant) for job in jobs}
+        assert len(told) == len(jobs) == len(SITES) * len(blocks)
+
+    def test_a_learning_curve_compares_its_numbers_of_patients(self, place, base):
+        jobs = planned(*base[1:], "study=learning_curve", "train_patients=1,3").jobs
+        folder.write_jobs(place, jobs, {job.name: folder.State("done", 1.0) for job in jobs})
+        lines = []
+        for job in jobs:
+            value = 0.5 if job.variant == "train_patients=1" else 0.75
+            out = job.config["split"]["held_out"]
+            home = next(site for site in SITES if site != out)
+            for set_, site in (("in_domain", home), (f"site-{out}", out)):
+                lines += [row(job.name, set_, f"{site}-{i}", site, value) for i in range(3)]
+        write_rows(place / "rows.csv", lines)
+        variants = study_tables(read_study(place)).variants
+        assert list(variants["difference"]) == [0.25] * 6
+        assert set(zip(variants["train"], variants["set"], strict=True)) == {
+            ("south+west", "in_domain"), ("south+west", "site-north"),
+            ("north+west", "in_domain"), ("north+west", "site-south"),
+            ("north+south", "in_domain"), ("north+south", "site-west"),
+        }  # fmt: skip
 
 
 @pytest.fixture
@@ -646,6 +744,62 @@ class TestTheMachine:
         with pytest.raises(InputError, match=f"{word.replace('null', 'None')}: a whole number"):
             planned(*base, word)
 
+    @pytest.mark.parametrize(
+        ("gpus", "workers", "shares"),
+        [
+            ("01", 1, [None]),  # as it is: a job may take them all
+            ("0123", 2, ["0,1", "2,3"]),
+            ("47", 2, ["4", "7"]),
+            ("012", 2, ["0", "1"]),
+            ("01", 4, ["0", "1", "0", "1"]),
+            ("", 2, [None, None]),
+        ],
+    )
+    def test_each_worker_has_its_share_of_the_gpus(self, gpus, workers, shares):
+        found = gpu_shares(tuple(gpus), workers=workers)
+        assert [share.get("CUDA_VISIBLE_DEVICES") for share in found] == shares
+
+    def test_gpus_are_those_that_cuda_would_show(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-abc")
+        assert visible_gpus() == ("3", "GPU-abc")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        assert visible_gpus() == ()
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+        monkeypatch.setenv("PATH", str(tmp_path))
+        assert visible_gpus() == ()
+        executable(tmp_path / "nvidia-smi", NVIDIA_SMI)
+        assert visible_gpus() == ("0", "1")
+
+    def test_a_job_gets_the_gpus_of_the_place_that_is_free(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+        script = 'echo on $CUDA_VISIBLE_DEVICES; while [ -e "$0" ]; do sleep 0.02; done'
+        launcher = LocalLauncher(workers=2, command=lambda file: ["sh", "-c", script, str(file)])
+        files = [tmp_path / name for name in "abc"]
+        for file in files:
+            file.touch()
+        running = [launcher.start(file) for file in files[:2]]
+        files[1].unlink()
+        until(lambda: running[1].ended() == "")
+        running.append(launcher.start(files[2]))
+        for file in files:
+            file.unlink(missing_ok=True)
+        until(lambda: all(process.ended() == "" for process in running))
+        told = [file.with_suffix(".log").read_text() for file in files]
+        assert told == ["on 4\n", "on 7\n", "on 7\n"]
+
+    def test_what_outlives_the_study_is_told_when_it_is_stopped(self, place, base, monkeypatch):
+        def interrupted(study: procedure.Study) -> list[str]:
+            raise KeyboardInterrupt
+
+        one = planned(*base)
+        monkeypatch.setattr(procedure, "run_study", interrupted)
+        with pytest.raises(SystemExit) as caught:
+            carry_out(one)
+        assert len(str(caught.value).splitlines()) == 1
+        monkeypatch.setattr(one.launcher, "left", lambda: "SLURM keeps 7")
+        with pytest.raises(SystemExit, match="the same command goes on: .*\nSLURM keeps 7$"):
+            carry_out(one)
+
     def test_kill_9_of_the_study_then_the_same_command(self, study, place, base):
         """What it left running ends first, is not started again, and its result is used."""
         (place / "hold").touch()
@@ -726,6 +880,16 @@ def pids_of(job: str) -> list[int]:
     return found
 
 
+def executable(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+NVIDIA_SMI = """#!/bin/sh
+echo "GPU 0: NVIDIA A100 (UUID: GPU-1)"
+echo "  MIG 1g.5gb Device 0: (UUID: MIG-1)"
+echo "GPU 1: NVIDIA A100 (UUID: GPU-2)"
+"""
 SBATCH = """#!/bin/sh
 # A cluster of one: the script of the job is run here, in the background.
 for last; do :; done
@@ -735,8 +899,8 @@ echo "$@" >> "$QUEUE/submitted"
 export SLURM_JOB_ID=$number SLURM_CPUS_PER_TASK=3 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0
 export SLURM_NTASKS=1 SLURM_JOB_NUM_NODES=1 SLURM_JOB_NODELIST=here
 cp "$last" "$QUEUE/$number.sh"
-(echo RUNNING > "$QUEUE/$number.state"
- if sh "$QUEUE/$number.sh"; then echo COMPLETED; else echo FAILED; fi > "$QUEUE/$number.end"
+echo RUNNING > "$QUEUE/$number.state"
+(if sh "$QUEUE/$number.sh"; then echo COMPLETED; else echo FAILED; fi > "$QUEUE/$number.end"
  mv "$QUEUE/$number.end" "$QUEUE/$number.state") > "$QUEUE/$number.out" 2>&1 < /dev/null &
 echo "Submitted batch job $number"
 """
@@ -752,6 +916,12 @@ echo "JobID|State|NodeList"
 for file in "$QUEUE"/*.state; do
   number=$(basename "$file" .state); echo "$number|$(cat "$file")|here"
 done
+"""
+SQUEUE = """#!/bin/sh
+# squeue -h -j NUMBER; of a job that ended a while ago it says that there is no such number.
+[ -e "$QUEUE/trouble" ] && { cat "$QUEUE/trouble" >&2; exit 1; }
+grep -qs -e RUNNING -e PREEMPTED "$QUEUE/$3.state" && echo "$3"
+exit 0
 """
 
 
@@ -788,11 +958,10 @@ class TestSlurm:
     @pytest.fixture
     def cluster(self, place, monkeypatch):
         """`sbatch` and its like, in front of the path."""
-        for name, text in (("sbatch", SBATCH), ("srun", SRUN), ("sacct", SACCT)):
-            path = place / "bin" / name
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text)
-            path.chmod(0o755)
+        (place / "bin").mkdir()
+        stubs = {"sbatch": SBATCH, "srun": SRUN, "sacct": SACCT, "squeue": SQUEUE}
+        for name, text in stubs.items():
+            executable(place / "bin" / name, text)
         monkeypatch.setenv("PATH", f"{place / 'bin'}:{os.environ['PATH']}")
         monkeypatch.setenv("QUEUE", str(place / "bin"))
         return place / "bin"
@@ -806,6 +975,61 @@ class TestSlurm:
         for word in ("hours=0", "hours=two", "memory_gb=-1", "at_once=0", "cpus=0.5", "gpus=-1"):
             with pytest.raises(InputError, match=f"launcher.{word}"):
                 planned(*base, "launcher=slurm", f"launcher.{word}")
+
+    def test_a_login_node_without_a_gpu_shows_what_it_will_submit(
+        self, cluster, place, base, monkeypatch, capsys
+    ):
+        def measured(config: object) -> float:
+            raise InputError("no GPU is here")
+
+        monkeypatch.setattr(cost, "measured_step_s", measured)
+        procedure.show(planned(*base, "trainer=gpu", "launcher=slurm", "dry_run=true"))
+        told = " ".join(capsys.readouterr().out.split())
+        assert "3 jobs; 3 steps, 6 tests of a set; how long is known once a job" in told
+        with pytest.raises(InputError, match="no GPU is here"):  # on this machine it matters
+            procedure.show(planned(*base, "trainer=gpu"))
+
+    @staticmethod
+    def recorded(place: Path, number: int) -> Path:
+        """The file of a job that an earlier study submitted."""
+        file = place / f"job{number}.json"
+        file.write_text("{}")
+        file.with_suffix(".slurm").write_text(f"{number}\n")
+        return file
+
+    @staticmethod
+    def launcher() -> slurm.SlurmLauncher:
+        return slurm.SlurmLauncher(at_once=1, hours=1, cpus=1, memory_gb=1, gpus=0)
+
+    def test_a_preempted_job_is_waited_for_while_it_is_in_the_queue(
+        self, cluster, place, monkeypatch, capsys
+    ):
+        monkeypatch.setattr(slurm, "ASKED_EVERY_S", 0.0)
+        (cluster / "9001.state").write_text("PREEMPTED\n")
+        launcher = self.launcher()
+        process = launcher.start(self.recorded(place, 9001))
+        assert process.ended() is None
+        assert capsys.readouterr().out.count("waiting for SLURM job 9001 (PREEMPTED)") == 1
+        assert launcher.left() == "SLURM keeps 9001; to end them: scancel 9001"
+        (cluster / "trouble").write_text("slurm_load_jobs error: Unable to contact controller\n")
+        assert process.ended() is None
+        (cluster / "trouble").unlink()
+        (cluster / "9001.state").unlink()
+        assert process.ended() == "SLURM job 9001 PREEMPTED, no longer in the queue"
+        assert launcher.left() == ""
+        assert not (cluster / "submitted").exists()
+
+    @pytest.mark.parametrize("trouble", ["", "slurm_load_jobs error: Invalid job id specified\n"])
+    def test_a_job_that_nobody_knows_is_submitted_again(self, trouble, cluster, place):
+        number = 9002 + bool(trouble)  # submitit remembers what it asked about each
+        (cluster / "sacct").write_text("#!/bin/sh\necho 'JobID|State|NodeList'\n")
+        if trouble:
+            (cluster / "trouble").write_text(trouble)
+        launcher = self.launcher()
+        launcher.command = lambda file: ["true"]
+        process = launcher.start(self.recorded(place, number))
+        assert process.job.job_id != str(number)
+        assert len((cluster / "submitted").read_text().splitlines()) == 1
 
     @pytest.mark.slow
     def test_a_job_that_is_refused_does_not_stop_the_others(self, cluster, study, place, base):
@@ -830,7 +1054,7 @@ class TestSlurm:
         (place / "hold").touch()
         words = ["launcher=slurm", "launcher.partition=fast", "launcher.gpus=0", "launcher.hours=2"]
         first = study(*words)
-        until(lambda: len(started(place)) == 3)  # all at once
+        until(lambda: len(started(place)) == 3, seconds=120)  # all at once
         first.kill()
         first.wait()
         submitted = (cluster / "submitted").read_text().splitlines()
@@ -961,7 +1185,21 @@ class TestCost:
         found = cost.measured_cost(jobs)
         assert len(measured) == 2
         assert (found.jobs, found.steps, found.passes) == (12, 84, 24)
-        assert found.seconds > 0
+        assert found.seconds > 12 * cost.START_S
+
+    def test_precisions_that_machines_chose_themselves_are_told_where_they_differ(
+        self, place, base
+    ):
+        jobs = planned(*base).jobs
+        for job, taken in zip(jobs, ("bf16-mixed", "32-true", "bf16-mixed"), strict=True):
+            run = folder.run_folder(folder.job_file(place, job.name))
+            run.mkdir(parents=True)
+            (run / "network.json").write_text(json.dumps({"precision": taken}))
+        told = console.precision_line(place, jobs)
+        assert told.startswith("precision: 32-true in 1 jobs, bf16-mixed in 2 jobs, ")
+        assert console.precision_line(place, jobs[::2]) == ""
+        named = planned(*base, "trainer.precision=32-true").jobs
+        assert console.precision_line(place, named) == ""
 
 
 def left_in(study: Path) -> dict[str, object]:

@@ -6,7 +6,7 @@ import torch
 
 from segshift.errors import InputError
 from segshift.losses import IGNORE
-from segshift.metrics import Dice, HausdorffDistance95
+from segshift.metrics import Dice, HausdorffDistance95, VolumeDifference
 from segshift.tasks import Regions, Semantic
 
 BOTH = (True, True)
@@ -141,3 +141,23 @@ def test_a_structure_that_is_not_annotated_is_not_scored(task, regions):
         assert {score.structure for score in rows} == known
     rows = regions.scores(reference, reference, (1, 1, 1), annotated=(False, True))
     assert {score.structure for score in rows} == {"tumour"}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        ([], "name at least one"),
+        ([Dice(), HausdorffDistance95(), Dice()], "two are called dice"),
+        ([VolumeDifference(), Dice()], "volume_difference_ml comes first"),
+    ],
+)
+def test_metrics_that_cannot_choose_or_be_told_apart_are_refused(metrics, message):
+    with pytest.raises(InputError, match=message):
+        Semantic(structures=("liver",), metrics=metrics)
+    with pytest.raises(InputError, match=message):
+        Regions(structures=("liver",), regions={"organ": ["liver"]}, metrics=metrics)
+
+
+def test_a_signed_metric_may_come_later():
+    task = Semantic(structures=("liver",), metrics=(Dice(), VolumeDifference()))
+    assert list(task.directions) == ["dice", "volume_difference_ml"]

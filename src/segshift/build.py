@@ -78,11 +78,12 @@ def checked(config: DictConfig) -> DictConfig:
 
 
 def split_of(config: DictConfig, cohort: Cohort) -> Split:
-    """What `split` makes of the cohort, then `selection`, then `train_patients`.
+    """What `split` makes of the cohort, then `narrowed`. Raises InputError."""
+    return narrowed(config, instantiate(config.split)(cohort))
 
-    Raises InputError.
-    """
-    made: Split = instantiate(config.split)(cohort)
+
+def narrowed(config: DictConfig, made: Split) -> Split:
+    """What `selection`, then `train_patients` leave of a split. Raises InputError."""
     seed = config.split.get("seed") or 0  # not the run's: runs of one split are judged alike
     split = selected(made, rule=config.selection, seed=seed, site=config.selection_site)
     return limited(split, patients=config.train_patients, seed=seed)
@@ -133,13 +134,12 @@ def module_of(config: DictConfig, plan: Plan, *, precision: str) -> "Segmentatio
     """Network, task, loss, augmentation and optimiser in one LightningModule."""
     import torch
 
-    from segshift.inference import PredictionOptions
+    from segshift.inference import PredictionOptions, changed
     from segshift.module import SegmentationModule
     from segshift.networks import exact_on_small_maps
     from segshift.seeds import derived_seed
 
-    prediction = dict(config.get("prediction", {}))  # not in checkpoints before there were any
-    prediction["mirror"] = tuple(prediction.get("mirror", ()))
+    given = config.get("prediction", {})  # not in checkpoints before there were any
     task = instantiate(_filled(config, "task", plan))
     with torch.random.fork_rng():
         torch.manual_seed(derived_seed(config.seed, "weights"))
@@ -153,7 +153,7 @@ def module_of(config: DictConfig, plan: Plan, *, precision: str) -> "Segmentatio
         schedule=instantiate(config.optim.schedule),
         schedule_interval=config.optim.interval,
         view=plan.view,
-        prediction=PredictionOptions(**prediction),
+        prediction=changed(PredictionOptions(), given),
         precision=precision,
     )
 
@@ -254,6 +254,9 @@ def instantiate(node: DictConfig) -> Any:  # noqa: ANN401
         cause = error.__cause__
         if isinstance(cause, InputError):
             raise cause from None
+        if isinstance(missing := getattr(cause, "__cause__", None), ModuleNotFoundError):
+            owner, _, part = str(missing.name).rpartition(".")  # Hydra says it in three lines
+            cause = ImportError(f"{owner} has no {part}" if owner else f"there is no {part}")
         if isinstance(cause, TypeError | ValueError | AttributeError | ImportError):
             raise InputError(f"{node.get('_target_')}: {cause}") from error
         raise

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from segshift import build, environment
 from segshift.errors import InputError
+from segshift.metrics import check_metrics
 from segshift.postprocessing import read_rules
 from segshift.progress import tracked
 from segshift.scoring import Pairs, pair_files
@@ -43,6 +43,11 @@ def test(config: DictConfig, folder: Path, *, command: str, choices: Mapping[str
     environment.check_accelerator(config.trainer.accelerator)
     if config.postprocess not in ("auto", "none"):
         raise InputError(f"postprocess={config.postprocess}: auto or none")
+    if not isinstance(config.checkpoint, str):
+        raise InputError(
+            f"checkpoint={config.checkpoint}: one run's folder or .ckpt file; for an ensemble use "
+            "predict.py and then evaluate.py predictions=FOLDER references=FOLDER"
+        )
     checkpoint = build.checkpoint_file(config.checkpoint)
     cohort = build.cohort_of(config)
 
@@ -50,15 +55,13 @@ def test(config: DictConfig, folder: Path, *, command: str, choices: Mapping[str
     from segshift.data import CohortDataModule
     from segshift.data.store import store_sets
     from segshift.folder import conclude, describe, run_name
+    from segshift.inference import changed
     from segshift.trainer import make_trainer
 
     environment.check_devices(config.trainer.accelerator, 1)
     precision = environment.precision(config.trainer.precision, config.trainer.accelerator)
     run = build.load(checkpoint, precision=precision)
-    chosen = {str(key): value for key, value in config.prediction.items() if value is not None}
-    if "mirror" in chosen:
-        chosen["mirror"] = tuple(chosen["mirror"])
-    run.module.prediction = replace(run.module.prediction, **chosen)
+    run.module.prediction = changed(run.module.prediction, config.prediction)
     if config.postprocess == "auto":
         run.module.rules = read_rules(checkpoint)
     sets = build.unseen_sets(config, cohort, run)
@@ -85,13 +88,18 @@ def test(config: DictConfig, folder: Path, *, command: str, choices: Mapping[str
     )  # fmt: skip
     trainer.test(run.module, datamodule=data, verbose=False)
     memory = environment.peak_memory_gb(trainer.strategy.root_device.type)
-    conclude(folder, run.module.task, {**timer.seconds, **memory})
+    measured = {"selection": run.config.selection, **timer.seconds, **memory}
+    conclude(folder, run.module.task, measured)
 
 
 def score_files(
     config: DictConfig, folder: Path, *, command: str, choices: Mapping[str, str]
 ) -> None:
-    """Score masks that any software made against references, and write what a run writes."""
+    """Score masks that any software made against references, and write what a run writes.
+
+    A case that cannot be compared is told and left out. Raises InputError for wrong options, and at
+    the end if there was such a case, with a list.
+    """
     start = time.monotonic()
     given = {name: OmegaConf.select(config, name) for name in FILES}
     for name in ("predictions", "references"):
@@ -100,8 +108,7 @@ def score_files(
     options = OmegaConf.to_container(OmegaConf.create(given))
     assert isinstance(options, dict)
     metrics = [build.instantiate(metric) for metric in config.metrics]
-    if not metrics:
-        raise InputError("metrics=[]: name at least one")
+    check_metrics(metrics)
     pairs = pair_files(
         Path(str(options["predictions"])),
         references=Path(str(options["references"])),
@@ -110,7 +117,12 @@ def score_files(
         rater=OmegaConf.select(config, "data.rater", default=1),
         cases=None if options["cases"] is None else Path(str(options["cases"])),
     )
+    broken = dict(pairs.broken)
     _tell(pairs)
+    if not pairs.sets:
+        raise _not_scored(broken)
+    if options["cases"] is None and Path(str(options["references"])).is_dir():
+        print("patients:  each file counts as a patient; cases=RUN/cases.csv tells patients")
 
     from segshift.folder import conclude, run_name, write_json
     from segshift.results import Row, append_rows, write_cases, write_rows
@@ -132,13 +144,30 @@ def score_files(
     rows: list[Row] = []
     todo = [(name, pair) for name, members in pairs.sets.items() for pair in members]
     for set_, pair in tracked(todo, "scoring", total=len(todo)):
+        if pair.case.id in broken:  # in another set
+            continue
         who = (pair.case.id, pair.case.patient, pair.case.site)
-        new = [Row(run_name(folder), set_, *who, *s) for s in score_pair(pair, task=task)]
+        try:
+            new = [Row(run_name(folder), set_, *who, *s) for s in score_pair(pair, task=task)]
+        except InputError as error:
+            broken[pair.case.id] = str(error)
+            print(f"failed:    {error}")
+            continue
         append_rows(folder / "rows.csv", new)  # which an interrupted run keeps
         rows += new
+    if not rows:
+        raise _not_scored(broken)
     write_rows(folder / "rows.csv", rows)
-    missed = {"predictions/missing": len(pairs.missing), "predictions/extra": len(pairs.extra)}
-    conclude(folder, task, {"time/score_s": time.monotonic() - start, **missed})
+    counts = {"missing": len(pairs.missing), "extra": len(pairs.extra), "broken": len(broken)}
+    told = {f"predictions/{name}": count for name, count in counts.items()}
+    conclude(folder, task, {"time/score_s": time.monotonic() - start, **told})
+    if broken:
+        raise _not_scored(broken)
+
+
+def _not_scored(broken: Mapping[str, str]) -> InputError:
+    told = "\n".join(f"  {message}" for message in broken.values())
+    return InputError(f"{len(broken)} case(s) were not scored and are in no mean:\n{told}")
 
 
 def _tell(pairs: Pairs) -> None:
@@ -153,3 +182,5 @@ def _tell(pairs: Pairs) -> None:
             f"WARNING: {len(pairs.missing)} cases have no prediction and are scored as misses: "
             f"{', '.join(pairs.missing[:TOLD])}"
         )
+    for message in pairs.broken.values():
+        print(f"failed:    {message}")

@@ -37,11 +37,13 @@ def print_attribution(answers: pd.DataFrame, *, console: Console | None = None) 
 
 def _sentence(lines: pd.DataFrame) -> str:
     kinds = {answer: list(of["kind"]) for answer, of in lines.groupby("answer")}
+    untold = kinds.get("unknown", [])
+    if len(untold) == len(lines):
+        return f"nothing could be tested: {', '.join(untold)}"
     shown = (
         f"{' and '.join(kinds['yes'])} shift is shown" if "yes" in kinds else "no shift is shown"
     )
-    unknown = f"; unknown: {', '.join(kinds['unknown'])}" if "unknown" in kinds else ""
-    return shown + unknown
+    return shown + (f"; could not be tested: {', '.join(untold)}" if untold else "")
 
 
 def _p(value: float) -> str:

@@ -35,6 +35,11 @@ def attribute(
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; name that of a run")
+    if (folder / "jobs.csv").is_file():
+        raise InputError(
+            f"{folder} is a study; name one of its runs, {folder / 'jobs'}/..., or ask of all of "
+            "them by study.attribute=true in the study's command"
+        )
     checkpoint = build.checkpoint_file(folder)
     sides = folder / "split.json"
     if not sides.is_file():

@@ -146,7 +146,7 @@ def _drawn(case: Case, path: Path) -> np.ndarray:
         raise InputError(
             f"the label {path} holds the value(s) {unknown[:10]}, which no structure has; known "
             f"are {sorted(meaning)}, 0 being background. Give them to a structure, to `ignore` or "
-            "to `background` in data.structures"
+            "to `background` in data.structures (in structures, where evaluate.py scores masks)"
         )
     indices = [meaning.get(int(value), anything[0] if anything else 0) for value in found]
     return _replaced(values, found, np.array(indices, dtype=np.uint8))

@@ -170,8 +170,8 @@ def _check_line(
     for column in (*REQUIRED[:3], *image_columns):
         if not line[column].strip():
             raise InputError(f"{where}: column {column!r} is empty")
-    if not re.fullmatch(r"[^/\\+.\s][^/\\+]*", line["site"]):
+    if not re.fullmatch(r"[^/\\+;.\s][^/\\+;]*", line["site"]):
         raise InputError(
             f"{where}: site {line['site']!r} becomes part of names, so it may not hold '/', "
-            "'\\' or '+' (which marks a shift) nor begin with '.' or a space"
+            "'\\', ';' or '+' (which marks a shift) nor begin with '.' or a space"
         )

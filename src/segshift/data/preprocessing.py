@@ -34,6 +34,21 @@ def preprocessed_image(
         spacing_mm=spacing_mm,
         target_mm=plan.spacing_mm,
     )
-    masked = any(rule.nonzero for rule in plan.normalisation)
-    inside = resampled_label(body(image).astype(np.uint8), shape) > 0 if masked else None
+    inside = resampled_label(body(image).astype(np.uint8), shape) > 0 if _masks(plan) else None
     return normalised(finer, plan.normalisation, inside=inside), box
+
+
+def left_out(image: np.ndarray, plan: Plan) -> np.ndarray:
+    """Mask (D, H, W) of the zeros of an image (C, D, H, W) that the plan takes for no part of it.
+
+    They lie around the body where the plan normalises the body alone, else around the box.
+    """
+    if _masks(plan):
+        return ~body(image)
+    outside = np.ones(image.shape[1:], dtype=bool)
+    outside[box_slices(crop_box(image, crop=plan.crop))] = False
+    return outside
+
+
+def _masks(plan: Plan) -> bool:
+    return any(rule.nonzero for rule in plan.normalisation)

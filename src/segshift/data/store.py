@@ -123,6 +123,12 @@ def _raw(image: np.ndarray, case: Case) -> dict[str, np.ndarray]:
             f"case {case.id!r}: the maps {case.maps} have shape {maps.shape} (channel, z, y, x); "
             f"proton density, T1 and T2 of this image have {(3, *image.shape[1:])}"
         )
+    if not np.isfinite(maps).all():
+        raise InputError(
+            f"case {case.id!r}: the maps {case.maps} have "
+            f"{np.count_nonzero(~np.isfinite(maps))} values that are not finite; write 0 where the "
+            "tissue is not known"
+        )
     return {"maps": maps, "raw": image}  # in this order: whoever finds raw finds all
 
 

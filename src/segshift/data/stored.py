@@ -1,5 +1,6 @@
 """What the store gives back: a case as training and testing see it, plain or under a shift."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from segshift.cohort import Case
-from segshift.data.preprocessing import preprocessed_image
+from segshift.data.preprocessing import left_out, preprocessed_image
+from segshift.errors import InputError
 from segshift.plan import Box, Plan
 from segshift.seeds import generator
 from segshift.shifts import Acquisition, Shift, Turning
@@ -82,7 +84,8 @@ class StoredCase:
 class ShiftedCase:
     """A stored case under a shift, which is computed whenever the case is shown: none is on disk.
 
-    What is random is drawn for the shift and the case alone: a larger severity is more of the same.
+    What is random is drawn for the shift and the image alone: a larger severity is more of the
+    same, and an image that has a line for each guideline looks the same in all of them.
     """
 
     plain: StoredCase
@@ -99,23 +102,48 @@ class ShiftedCase:
         return self.plain.spacing_mm()
 
     def shown(self) -> Shown:
-        """The case as it would have been acquired; the reference lies where the patient does."""
-        spacing_mm = self.spacing_mm()
-        acquisition = Acquisition(spacing_mm, self.case.tags, self.plain.maps())
-        image = self.shift(self.plain.raw(), acquisition=acquisition, random=self._random())
-        reference = self.plain.reference()
-        if isinstance(self.shift, Turning):
-            random = self._random()
-            reference = self.shift.turned_label(reference, acquisition=acquisition, random=random)
-        # Of the shifted image: nobody has another one to crop, and noise in the air is no zero.
-        seen, box = preprocessed_image(image, self.plan, spacing_mm=spacing_mm)
-        return Shown(seen, box, reference)
+        """The case as it would have been acquired; the reference lies where the patient does.
 
-    def _random(self) -> np.random.Generator:
-        return generator(SEED, "shift", self.shift.name, self.case.id)
+        Raises InputError for a shift whose result has another shape or values that are not finite.
+        """
+        raw, spacing_mm = self.plain.raw(), self.spacing_mm()
+        acquisition = Acquisition(spacing_mm, self.case.tags, self.plain.maps())
+        outside, identity = left_out(raw, self.plan), _identity(raw)
+        changed = self.shift(raw, acquisition=acquisition, random=self._random(identity))
+        image = self._checked(changed, raw, "image")
+        # Whoever took the skull away did so after the acquisition: what is zero there stays zero.
+        outside = self._turned(outside.astype(np.uint8), acquisition, identity)
+        seen, box = preprocessed_image(
+            np.where(outside, np.float32(0), image), self.plan, spacing_mm=spacing_mm
+        )
+        return Shown(seen, box, self._turned(self.plain.reference(), acquisition, identity))
+
+    def _turned(self, label: np.ndarray, acquisition: Acquisition, identity: str) -> np.ndarray:
+        if not isinstance(self.shift, Turning):
+            return label
+        random = self._random(identity)
+        turned = self.shift.turned_label(label, acquisition=acquisition, random=random)
+        return self._checked(turned, label, "label")
+
+    def _random(self, identity: str) -> np.random.Generator:
+        return generator(SEED, "shift", self.shift.name, identity)
+
+    def _checked(self, made: np.ndarray, of: np.ndarray, what: str) -> np.ndarray:
+        if made.shape != of.shape or not np.isfinite(made).all():
+            raise InputError(
+                f"shift {self.shift.name}, severity {self.shift.severity}, makes of the {what} of "
+                f"case {self.case.id!r}, of shape {of.shape}, one of shape {made.shape} with "
+                f"{np.count_nonzero(~np.isfinite(made))} values that are not finite; it must keep "
+                "the shape and have finite values alone"
+            )
+        return made
 
 
 SeenCase = StoredCase | ShiftedCase  # what can be tested on
+
+
+def _identity(image: np.ndarray) -> str:
+    return hashlib.sha256(image.tobytes()).hexdigest()
 
 
 def _mapped(path: Path) -> np.ndarray:

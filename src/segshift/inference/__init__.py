@@ -4,9 +4,18 @@ A network sees windows of the case's own image alone; no other case, and no wind
 batch, changes what it says.
 """
 
-from segshift.inference.members import entropy
-from segshift.inference.options import PredictionOptions
+from segshift.inference.members import Spread, entropy
+from segshift.inference.options import PredictionOptions, changed
 from segshift.inference.slabs import Slab, predict_case, predict_slabs
 from segshift.inference.windows import slabs
 
-__all__ = ["PredictionOptions", "Slab", "entropy", "predict_case", "predict_slabs", "slabs"]
+__all__ = [
+    "PredictionOptions",
+    "Slab",
+    "Spread",
+    "changed",
+    "entropy",
+    "predict_case",
+    "predict_slabs",
+    "slabs",
+]

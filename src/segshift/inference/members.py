@@ -1,6 +1,7 @@
-"""The mean over networks and mirrors, and how much they differ.
+"""What networks and mirrors say of a window: the mean, and how much they differ.
 
-Uncertainty is entropy, from 0 (certain) to 1 (all outcomes equally likely).
+Of several members only sums are held. Uncertainty is entropy, from 0 (certain) to 1 (all outcomes
+equally likely).
 """
 
 import contextlib
@@ -17,6 +18,14 @@ from segshift.inference.norms import OnePassNorms
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """Means over all members, float32, for windows (B, C, *S); slices are windows one deep."""
+
+    probability: torch.Tensor  # (B, K, d, h, w); with `doubts` one channel more, of their entropy
+    square: torch.Tensor | None  # (B, K, d, h, w), of the probability
+
+
+@dataclass(frozen=True, slots=True)
 class Members:
     """Every network on every mirror image of a window, in evaluation mode."""
 
@@ -25,24 +34,32 @@ class Members:
     flips: tuple[tuple[int, ...], ...]  # dimensions of (B, C, *S) that are turned round together
     exclusive: bool
     autocast: torch.dtype | None
-    disagreement: bool
+    doubts: bool  # whether the entropy of each member by itself is asked for
+    squares: bool
 
     @torch.inference_mode()
-    def __call__(self, windows: torch.Tensor) -> torch.Tensor:
-        """Mean probability (B, K, *S) of windows (B, C, *S), float32.
-
-        With `disagreement` the members' mean entropy is one more channel.
-        """
-        total: torch.Tensor | None = None
+    def __call__(self, windows: torch.Tensor) -> Said:
+        """What all members say of windows (B, C, *S) on average."""
+        mean: torch.Tensor | None = None
+        square: torch.Tensor | None = None
+        doubt: torch.Tensor | None = None
         for said in self._each(windows):
-            if self.disagreement:
-                doubt = entropy(said, exclusive=self.exclusive, dim=1)
-                said = torch.cat([said, doubt[:, None]], 1)
-            total = said if total is None else total.add_(said)
-        if total is None:
+            if self.doubts:
+                own = entropy(said, exclusive=self.exclusive, dim=1).unsqueeze(1)
+                doubt = own if doubt is None else doubt.add_(own)
+            if self.squares:
+                square = said.square() if square is None else square.addcmul_(said, said)
+            mean = said if mean is None else mean.add_(said)
+        if mean is None:
             raise InputError("no network to predict with: give at least one")
         members = len(self.networks) * len(self.flips)
-        return total if members == 1 else total.div_(members)
+        if members > 1:
+            for total in (mean, square, doubt):
+                if total is not None:
+                    total.div_(members)
+        if doubt is not None:
+            mean = torch.cat([mean, doubt], 1)
+        return Said(_deep(mean), None if square is None else _deep(square))
 
     def _each(self, windows: torch.Tensor) -> Iterator[torch.Tensor]:
         kind, wanted = windows.device.type, self.autocast
@@ -56,6 +73,35 @@ class Members:
                 logits = network(seen)
             said = self.activation(logits.float())
             yield said.flip(flip) if flip else said
+            del logits, said  # or they are held beside those of the next member
+
+
+class Spread:
+    """How much members differ over a case: the sum of mean squares over that of squared means.
+
+    Of each channel; 1 where all members say the same, up to their number where no two see anything
+    in one place. Every voxel of the image counts once, however many windows show it.
+    """
+
+    def __init__(self) -> None:
+        self._squares: torch.Tensor | float = 0.0
+        self._means: torch.Tensor | float = 0.0
+
+    def add(self, mean: torch.Tensor, square: torch.Tensor, share: torch.Tensor) -> None:
+        """Count a window's means (K, *S) by the share (*S) that its voxels have in theirs."""
+        weight = share.flatten()
+        self._means = self._means + (mean.flatten(1).square() @ weight).cpu().double()
+        self._squares = self._squares + (square.flatten(1) @ weight).cpu().double()
+
+    @property
+    def ratio(self) -> torch.Tensor:
+        """Of each channel (K,); 1 before anything was counted."""
+        squares, means = torch.as_tensor(self._squares), torch.as_tensor(self._means)
+        return torch.where(means > 0, squares / means, 1.0)
+
+
+def _deep(windows: torch.Tensor) -> torch.Tensor:
+    return windows if windows.ndim == 5 else windows.unsqueeze(2)
 
 
 def mirror_flips(axes: Sequence[int], *, dimensions: int) -> tuple[tuple[int, ...], ...]:

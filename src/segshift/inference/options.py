@@ -1,6 +1,7 @@
 """How a whole case is predicted; the fields are the keys of `conf/prediction`."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from segshift.errors import InputError
 
@@ -16,10 +17,25 @@ class PredictionOptions:
 
     def __post_init__(self) -> None:
         """Raises InputError for what no case could be predicted with."""
-        if not 0 <= self.overlap <= 0.99:
-            raise InputError(f"prediction.overlap={self.overlap}: a number from 0 to 0.99")
-        if self.window_batch < 1 or self.budget_gb <= 0:
+        if not (type(self.overlap) in (int, float) and 0 <= self.overlap <= 0.99):
+            raise InputError(f"overlap={self.overlap}: a number from 0 to 0.99")
+        if not (type(self.budget_gb) in (int, float) and self.budget_gb > 0):
+            raise InputError(f"budget_gb={self.budget_gb}: a number of GB above 0")
+        if not (type(self.window_batch) is int and self.window_batch >= 1):
+            raise InputError(f"window_batch={self.window_batch}: a whole number of windows from 1")
+        if not (isinstance(self.mirror, tuple) and all(type(axis) is int for axis in self.mirror)):
             raise InputError(
-                f"prediction.window_batch={self.window_batch}, budget_gb={self.budget_gb}: at "
-                "least 1 window, and a number of GB above 0"
+                f"mirror={self.mirror}: a list of axes, such as [0,1,2], z first; [] for none"
             )
+
+
+def changed(options: PredictionOptions, values: Mapping[str, object]) -> PredictionOptions:
+    """The options with those `values` that are not None, as a config has them.
+
+    Raises InputError.
+    """
+    given = {str(name): value for name, value in values.items() if value is not None}
+    mirror = given.get("mirror")
+    if isinstance(mirror, Sequence) and not isinstance(mirror, str):
+        given["mirror"] = tuple(mirror)
+    return replace(options, **given)  # type: ignore[arg-type]

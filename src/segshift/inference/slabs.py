@@ -1,7 +1,8 @@
 """A whole case, slab after slab along z, on its own grid.
 
-At any time there is no more of a prediction than a window's depth on the plan's grid and one slab
-on the case's own: memory does not grow with the number of slices.
+At any time there is no more of a prediction than the windows that are being predicted, a window's
+depth on the plan's grid and one slab on the case's own: memory grows neither with the number of
+slices nor with that of networks and mirrors.
 """
 
 import itertools
@@ -12,27 +13,29 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from segshift.inference.members import Members, entropy, mirror_flips
+from segshift.inference.members import Members, Said, Spread, mirror_flips
 from segshift.inference.windows import Windows, windows_of
 from segshift.plan import View, box_shape, box_slices
 from segshift.plan.cropping import whole_box
 
 FLOAT_BYTES = 4
 SLAB_COPIES = 4  # a slab, and what whoever gets it makes of it
-SLAB_SHARE = 4  # a quarter of the budget is for slabs, the rest for windows
+SLAB_SHARE = 8  # an eighth of the budget is for slabs, the rest for windows
+WINDOW_COPIES = 3  # the mean of a batch of windows, a member's logits and its probabilities
+SPREAD_COPIES = 2  # the mean square, and what is made of it to be counted
 
 
 @dataclass(frozen=True, slots=True)
 class Slab:
     """Slices from `start` on, of the case's own grid, on the CPU.
 
-    `probability` is float32 (K, d, H, W). `disagreement` (d, H, W) is the mutual information
-    between outcome and member (networks and mirrors), 0 to 1; None where there is one member.
+    `probability` is float32 (K, d, H, W), the mean over members (networks and mirrors). `doubt`
+    (d, H, W) is the mean of their entropies, if asked for.
     """
 
     start: int
     probability: torch.Tensor
-    disagreement: torch.Tensor | None
+    doubt: torch.Tensor | None
 
 
 @torch.no_grad()
@@ -50,6 +53,8 @@ def predict_slabs(
     budget_gb: float = 3.0,
     window_batch: int = 2,
     autocast: torch.dtype | None = None,
+    doubts: bool = False,
+    spread: Spread | None = None,
 ) -> Iterator[Slab]:
     """Slabs in the order of z that tile a grid (D, H, W) of `shape`, the image's own if not given.
 
@@ -61,24 +66,23 @@ def predict_slabs(
     Where channels are `exclusive`, the first is the background and 1 outside the box; otherwise all
     are 0 there. `budget_gb` bounds what is held of the prediction; if a window's depth of it does
     not fit, windows are predicted more than once. `autocast` is the networks' type; without it the
-    caller's autocast holds. Raises InputError for mirrors that the view does not have.
+    caller's autocast holds. Slabs have `doubts` if asked for; a `spread` has counted all windows
+    when the last slab came. Raises InputError for mirrors that the view does not have.
     """
     flips = mirror_flips(mirror_axes, dimensions=view.dimensions)
-    several = len(networks) * len(flips) > 1
-    members = Members(networks, activation, flips, exclusive, autocast, several)
+    members = Members(
+        networks, activation, flips, exclusive, autocast, doubts, squares=spread is not None
+    )
     shape = tuple(image.shape[1:]) if shape is None else tuple(shape)
     box = whole_box(shape) if box is None else box
     budget = int(budget_gb * 1e9)
     windows = windows_of(image, view, overlap=overlap)
-    rows = _rows(windows, members, image.shape[1:], budget - budget // SLAB_SHARE, window_batch)
+    rows = _rows(
+        windows, members, image.shape[1:], budget - budget // SLAB_SHARE, window_batch, spread
+    )
     rows = _resampled(rows, image.shape[1], box_shape(box))
     for start, slab in _gathered(rows, shape, box, exclusive, budget // SLAB_SHARE):
-        if several:
-            probability, expected = slab[:-1], slab[-1]
-            total = entropy(probability, exclusive=exclusive)
-            yield Slab(start, probability, total.sub_(expected).clamp_min_(0))
-        else:
-            yield Slab(start, slab, None)
+        yield Slab(start, slab[:-1], slab[-1]) if doubts else Slab(start, slab, None)
 
 
 def predict_case(
@@ -96,46 +100,64 @@ def predict_case(
 
 
 def _rows(
-    windows: Windows, members: Members, shape: Sequence[int], budget: int, batch: int
+    windows: Windows,
+    members: Members,
+    shape: Sequence[int],
+    budget: int,
+    batch: int,
+    spread: Spread | None,
 ) -> Iterator[torch.Tensor]:
     """Finished slices (K, H, W) of the image's grid in the order of z.
 
     They are summed up in a ring as deep as a window. If it does not fit, it is less deep, and the
-    windows that reach beyond its slices are predicted again for the next ones.
+    windows that reach beyond its slices are predicted again for the next ones. After the first, no
+    more windows are seen at once than fit beside the ring.
     """
     depth, (before, *inside) = windows.size[0], windows.before
-    plane = box_slices([(low, low + n) for low, n in zip(inside, shape[1:], strict=True)])
+    plane = [(low, low + n) for low, n in zip(inside, shape[1:], strict=True)]
     first, end = before, before + shape[0]
     while first < end:
         ring, done, last = None, first, end
         touching = [corner for corner in windows.corners if corner[0] + depth > first]
-        for at in range(0, len(touching), batch):
-            some = touching[at : at + batch]
-            if some[0][0] >= last:
-                break
+        at, fits = 0, batch
+        while at < len(touching) and touching[at][0] < last:
+            some = touching[at : at + fits]
+            at += len(some)
             said = members(torch.stack([windows.seen(corner) for corner in some]))
             if ring is None:
-                ring = _ring(windows, channels=said.shape[1], budget=budget)
+                one = _window_bytes(said)
+                ring = _ring(windows, said, budget=max(budget - one, budget // 2))
                 last = end if len(ring) == depth else min(first + len(ring), end)
-            for corner, window in zip(some, said, strict=True):
+                fits = min(max((budget - ring.nbytes) // one, 1), batch)
+            for place, corner in enumerate(some):
                 for z in range(done, min(corner[0], last)):
-                    yield _taken(ring, z)[:, *plane]
+                    yield _taken(ring, z)[:, *box_slices(plane)]
                     done = z + 1
-                window = window if window.ndim == 4 else window[:, None]
+                window = said.probability[place]
                 _add(ring, corner, window, windows, low=first, high=last)
+                if spread is not None and said.square is not None:
+                    square, part = said.square[place], windows.part(corner, [(first, last), *plane])
+                    share = windows.share(corner)[part]
+                    spread.add(window[: len(square), *part], square[:, *part], share)
         assert ring is not None
         for z in range(done, last):
-            yield _taken(ring, z)[:, *plane]
+            yield _taken(ring, z)[:, *box_slices(plane)]
         first = last
 
 
-def _ring(windows: Windows, *, channels: int, budget: int) -> torch.Tensor:
+def _ring(windows: Windows, said: Said, *, budget: int) -> torch.Tensor:
     """Zeros (d, channels + 1, H, W): weighted sums of a slice and, last, the sum of the weights."""
     image = windows.image
-    plane = (channels + 1, *image.shape[2:])
+    plane = (said.probability.shape[1] + 1, *image.shape[2:])
     fits = budget // (FLOAT_BYTES * int(torch.Size(plane).numel()))
     depth = max(min(windows.size[0], fits), 1)
     return torch.zeros(depth, *plane, device=image.device)
+
+
+def _window_bytes(said: Said) -> int:
+    """What is held at once of the prediction of one window."""
+    copies = WINDOW_COPIES if said.square is None else WINDOW_COPIES + SPREAD_COPIES
+    return copies * said.probability[0].nbytes
 
 
 def _add(

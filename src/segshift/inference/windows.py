@@ -11,7 +11,7 @@ import torch
 from monai.data.utils import compute_importance_map
 from torch.nn import functional
 
-from segshift.plan import View
+from segshift.plan import View, box_slices
 
 Corner = tuple[int, int, int]
 
@@ -27,8 +27,13 @@ class Windows:
     view: View
     size: Corner
     before: Corner
-    corners: tuple[Corner, ...]  # those of lower z first
+    starts: tuple[tuple[int, ...], ...]  # along each axis
     weight: torch.Tensor  # of a window's voxels (d, h, w)
+
+    @property
+    def corners(self) -> list[Corner]:
+        """Where all windows begin, those of lower z first."""
+        return [_corner(place) for place in itertools.product(*self.starts)]
 
     def seen(self, corner: Corner) -> torch.Tensor:
         """What the network gets at `corner`: (C, d, h, w), or (C (2 context + 1), h, w)."""
@@ -37,6 +42,27 @@ class Windows:
         if self.view.dimensions == 3:
             return column[:, z : z + depth]
         return slabs(column, self.view.context, slices=[z])[0]
+
+    def part(self, corner: Corner, box: Sequence[tuple[int, int]]) -> tuple[slice, ...]:
+        """The part of the window at `corner` that lies in a box of the padded image."""
+        return tuple(
+            slice(max(low - at, 0), min(high - at, edge))
+            for at, edge, (low, high) in zip(corner, self.size, box, strict=True)
+        )
+
+    def share(self, corner: Corner) -> torch.Tensor:
+        """What the window at `corner` adds to its voxels' means (d, h, w): with others' it is 1."""
+        total = torch.zeros_like(self.weight)
+        offsets = [
+            [other - start for other in starts if abs(other - start) < edge]
+            for start, starts, edge in zip(corner, self.starts, self.size, strict=True)
+        ]
+        for offset in itertools.product(*offsets):
+            both = list(zip(offset, self.size, strict=True))
+            here = box_slices([(max(n, 0), edge + min(n, 0)) for n, edge in both])
+            there = box_slices([(max(-n, 0), edge - max(n, 0)) for n, edge in both])
+            total[here] += self.weight[there]
+        return self.weight / total
 
 
 def windows_of(image: torch.Tensor, view: View, *, overlap: float) -> Windows:
@@ -47,15 +73,13 @@ def windows_of(image: torch.Tensor, view: View, *, overlap: float) -> Windows:
     if any(missing):
         sides = [(low, n - low) for low, n in zip(before, missing, strict=True)]
         image = functional.pad(image, [edge for side in reversed(sides) for edge in side])
-    starts = [
-        window_starts(n, edge, overlap=overlap)
+    starts = tuple(
+        tuple(window_starts(n, edge, overlap=overlap))
         for n, edge in zip(image.shape[1:], size, strict=True)
-    ]
+    )
     # Of the patch's own dimensions: clipped from below, it is no product over axes.
     weight = compute_importance_map(view.patch, mode="gaussian", device=image.device)
-    corners = tuple((z, y, x) for z, y, x in itertools.product(*starts))
-    z, y, x = before
-    return Windows(image, view, _corner(size), (z, y, x), corners, weight.reshape(size))
+    return Windows(image, view, _corner(size), _corner(before), starts, weight.reshape(size))
 
 
 def window_starts(length: int, edge: int, *, overlap: float) -> list[int]:

@@ -6,7 +6,7 @@ And tallies of probabilities, which need no mask: `Reliability` and `ErrorDetect
 from segshift.metrics.centreline import ClDice
 from segshift.metrics.empty import value_if_empty
 from segshift.metrics.lesions import LesionF1, LesionFalsePositives, LesionSensitivity
-from segshift.metrics.metric import Metric
+from segshift.metrics.metric import SIGNED, Metric, check_metrics
 from segshift.metrics.overlap import Dice, IoU, Precision, Sensitivity
 from segshift.metrics.pair import MaskPair
 from segshift.metrics.reliability import Reliability, ReliabilityBin
@@ -22,6 +22,7 @@ from segshift.metrics.uncertainty import ErrorDetection
 from segshift.metrics.volume import RelativeVolumeDifference, VolumeDifference
 
 __all__ = [
+    "SIGNED",
     "AverageSurfaceDistance",
     "BoundaryIoU",
     "BoundaryOffset",
@@ -43,5 +44,6 @@ __all__ = [
     "Sensitivity",
     "SurfaceDice",
     "VolumeDifference",
+    "check_metrics",
     "value_if_empty",
 ]

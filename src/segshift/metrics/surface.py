@@ -71,9 +71,8 @@ class BoundaryOffset(Metric):
 
     The mean of ASSD with a sign: minus where the prediction's surface lies inside the reference or
     the reference's outside the prediction. Two annotation habits differ in it by what one draws
-    further out. A miss is minus the image's diagonal, a false positive plus the diagonal: no offset
-    is the worst one, but neither may be dropped. "Higher is better" is False, so a worst site is
-    the one that draws furthest beyond the reference.
+    further out. A miss is minus the image's diagonal, a false positive plus the diagonal: neither
+    may be dropped. As for every signed metric there is no worst site: neither end is the good one.
     """
 
     name: ClassVar[str] = "boundary_offset_mm"

@@ -1,7 +1,8 @@
 """How much too large or too small the prediction is. Signed: positive is too large, 0 is best.
 
-A mean of them is a bias, in which errors of both directions cancel. "Higher is better" is False for
-both, so a worst site is the one that draws most beyond the reference.
+A mean of them is a bias, in which errors of both directions cancel. As neither end is the good one
+they have no worst site and no gap, and cannot come first among the metrics; "higher is better" says
+nothing here.
 """
 
 from dataclasses import dataclass

@@ -147,7 +147,7 @@ def check_voxels(
             raise InputError(
                 f"case {case.id!r} has voxels of {_by(header.spacing_mm)} mm, the plan of "
                 f"{_by(spacing_mm)} mm: does one of them lack its size? Give it in the manifest's "
-                "column spacing_mm, or choose plan.spacing_mm"
+                "column spacing_mm, or train with another plan.spacing_mm"
             )
 
 

@@ -4,7 +4,7 @@ As nnU-Net: `zscore` per image where the scale is arbitrary (MR, and everything 
 `clip_global` for CT, whose scale means the same everywhere, `rgb` for colours of 0 to 255.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -21,6 +21,7 @@ WORDS = {
     "red": RGB, "green": RGB, "blue": RGB, "r": RGB, "g": RGB, "b": RGB,
 }  # fmt: skip
 MOSTLY_KEPT = 0.75  # nnU-Net's: more of the median case is air if less is left by cropping
+PART_VOXELS = 1 << 16  # of an image that are scaled at a time
 AIR_HU = -500.0  # nothing but a CT has whole numbers below this everywhere
 
 
@@ -130,19 +131,38 @@ def _clipping(facts: Sequence[CaseFacts], channel: int) -> Normalisation:
 
 
 def _zscore(image: np.ndarray, _: Normalisation) -> np.ndarray:
-    mean, deviation = image.mean(dtype=np.float64), image.std(dtype=np.float64)
-    return np.asarray((image - mean) / np.maximum(deviation, 1e-8))
+    mean = image.mean(dtype=np.float64)
+    squares = sum(float(np.square(image[part] - mean).sum()) for part in _parts(image))
+    deviation = np.sqrt(squares / image.size)
+    return _in_parts(image, lambda part: (part - mean) / np.maximum(deviation, 1e-8))
 
 
 def _clip_global(image: np.ndarray, rule: Normalisation) -> np.ndarray:
-    assert rule.mean is not None
-    assert rule.sd is not None
-    clipped = np.clip(image.astype(np.float64), rule.low, rule.high)
-    return np.asarray((clipped - rule.mean) / max(rule.sd, 1e-8))
+    mean, sd = rule.mean, rule.sd
+    assert mean is not None
+    assert sd is not None
+    return _in_parts(
+        image,
+        lambda part: (np.clip(part.astype(np.float64), rule.low, rule.high) - mean) / max(sd, 1e-8),
+    )
 
 
 def _rgb(image: np.ndarray, _: Normalisation) -> np.ndarray:
     return np.asarray(image / np.float32(255))
+
+
+def _in_parts(image: np.ndarray, scaled: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Float32: float64 of a whole volume would be the most memory that a prediction takes."""
+    result = np.empty(image.shape, dtype=np.float32)
+    for part in _parts(image):
+        result[part] = scaled(image[part])
+    return result
+
+
+def _parts(image: np.ndarray) -> Iterator[slice]:
+    """Of the first axis, of PART_VOXELS or one place each."""
+    step = max(PART_VOXELS * len(image) // max(image.size, 1), 1)
+    return (slice(at, at + step) for at in range(0, len(image), step))
 
 
 SCHEMES: dict[str, Callable[[np.ndarray, Normalisation], np.ndarray]] = {

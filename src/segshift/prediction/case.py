@@ -4,14 +4,15 @@ Slabs come and go; what stays is the decoded labels, a few sums, and maps in fil
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from segshift.inference import entropy
+from segshift.inference import Slab, entropy
 from segshift.prediction.drafts import Drafts
+from segshift.prediction.streams import Stream, aligned
 from segshift.tasks import Task
 
 LEAST_MASS = 1.0  # voxels: a structure that all members together hardly see has no overlap
@@ -21,8 +22,8 @@ LEAST_MASS = 1.0  # voxels: a structure that all members together hardly see has
 class PredictedCase:
     """Decoded labels (D, H, W), and of each structure what its probabilities say of its quality.
 
-    `entropy` is the mean over its voxels, from 0 to 1; `predicted_dice` the mean soft Dice
-    between the members, two by two. Both are NaN where there is nothing to take a mean of.
+    `entropy` is the mean over its voxels, from 0 to 1; `predicted_dice` the soft Dice between the
+    members, two by two. Both are NaN where there is nothing to take a mean of.
     """
 
     labels: np.ndarray
@@ -35,55 +36,79 @@ def is_exclusive(task: Task) -> bool:
     return task.channels > len(task.structures)
 
 
-def predicted_case(
-    slabs: Iterable[tuple[int, torch.Tensor]], task: Task, *, drafts: Drafts
-) -> PredictedCase:
-    """Decode the mean of the members' probabilities (M, K, d, H, W), slab by slab.
+def predicted_case(streams: Sequence[Stream], task: Task, *, drafts: Drafts) -> PredictedCase:
+    """Decode the mean of all members' probabilities, slab by slab.
 
     Probabilities and uncertainties go into those of the `drafts` that are open.
     """
     exclusive, count = is_exclusive(task), len(task.structures)
+    members = [stream.members for stream in streams]
+    weights = [each / sum(members) for each in members]
     labels = np.zeros(drafts.shape, np.min_scalar_type(count if exclusive else (1 << count) - 1))
-    overlap: torch.Tensor | float = 0.0  # (K, M, M): sums of products of two members
+    squares = torch.zeros(1 + len(streams), count, dtype=torch.float64)  # of the mean, and of each
     inside, entropies = np.zeros(count), np.zeros(count)
-    for start, members in slabs:
-        mean = members.mean(dim=0)
+    for slabs in aligned([stream.slabs for stream in streams]):
+        mean = _mean([slab.probability for slab in slabs], weights)
         decoded = task.decode(mean)
-        place = slice(start, start + len(decoded))
+        place = slice(slabs[0].start, slabs[0].start + len(decoded))
         labels[place] = decoded
         doubt = entropy(mean, exclusive=exclusive)
         doubts = doubt.numpy()
         for number, mask in enumerate(task.predicted(decoded)):
             inside[number] += np.count_nonzero(mask)
             entropies[number] += doubts[mask].sum(dtype=np.float64)
-        structures = members[:, -count:]
-        if len(members) > 1:
-            flat = structures.flatten(2).transpose(0, 1)  # (K, M, voxels)
-            overlap = overlap + (flat @ flat.transpose(1, 2)).double()
+        if sum(members) > 1:
+            probabilities = [mean, *(slab.probability for slab in slabs)]
+            squares += torch.stack([_squares(each[-count:]) for each in probabilities])
         drafts.put("probability", place, mean[-count:].numpy())
         drafts.put("entropy", place, doubts[None])
         if "disagreement" in drafts.open:
             # Mutual information between outcome and member: what more members could settle.
-            expected = entropy(members, exclusive=exclusive, dim=1).mean(dim=0)
+            expected = _mean([_members_doubt(slab, exclusive=exclusive) for slab in slabs], weights)
             drafts.put("disagreement", place, (doubt - expected).clamp_min(0)[None].numpy())
     with np.errstate(invalid="ignore"):
         means = entropies / inside
+    spreads = torch.stack([stream.spread.ratio.expand(task.channels) for stream in streams])
+    energy = (torch.tensor(weights)[:, None] * spreads[:, -count:] * squares[1:]).sum(0)
     return PredictedCase(
         labels=labels,
         entropy=tuple(means.tolist()),
-        predicted_dice=pairwise_dice(overlap) if isinstance(overlap, torch.Tensor)
-        else (math.nan,) * count,
-    )  # fmt: skip
+        predicted_dice=pairwise_dice(squares[0], energy, members=sum(members)),
+    )
 
 
-def pairwise_dice(overlap: torch.Tensor) -> tuple[float, ...]:
-    """Mean soft Dice 2 <p, q> / (<p, p> + <q, q>) over pairs, of sums of products (K, M, M).
+def pairwise_dice(
+    of_mean: torch.Tensor, of_members: torch.Tensor, *, members: int
+) -> tuple[float, ...]:
+    """Soft Dice of all pairs p, q of members together: sums of 2 <p, q> over <p, p> + <q, q>.
 
-    Roy et al. 2019 predict a case's Dice by the Dice between samples of a network.
+    Of <m, m> of their mean m and the mean of all <p, p>, both (K,): no pair need be held, as all
+    <p, q> together are M^2 <m, m>. Roy et al. 2019 predict a case's Dice by the Dice between
+    samples of a network. NaN with one member, and where all together hardly see anything.
     """
-    own = overlap.diagonal(dim1=1, dim2=2)
-    both = own[:, :, None] + own[:, None, :]
-    first, second = torch.triu_indices(overlap.shape[1], overlap.shape[1], offset=1)
-    pairs = (2 * overlap / both.clamp_min(1e-12))[:, first, second].mean(dim=1)
-    seen = own.sum(dim=1) >= LEAST_MASS
-    return tuple(torch.where(seen, pairs, torch.nan).tolist())
+    if members == 1:
+        return (math.nan,) * len(of_mean)
+    dice = (members * of_mean / of_members.clamp_min(1e-12) - 1) / (members - 1)
+    seen = members * of_members >= LEAST_MASS
+    return tuple(torch.where(seen, dice.clamp(0, 1), torch.nan).tolist())
+
+
+def _members_doubt(slab: Slab, *, exclusive: bool) -> torch.Tensor:
+    """The mean entropy (d, H, W) of a stream's members; of one it is that of what it says."""
+    return entropy(slab.probability, exclusive=exclusive) if slab.doubt is None else slab.doubt
+
+
+def _mean(values: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
+    if len(values) == 1:
+        return values[0]
+    mean = values[0] * weights[0]
+    for value, weight in zip(values[1:], weights[1:], strict=True):
+        mean.add_(value, alpha=weight)
+    return mean
+
+
+def _squares(values: torch.Tensor) -> torch.Tensor:
+    """Sums of squares over all but the first dimension, float64."""
+    return torch.stack(
+        [torch.linalg.vector_norm(each, dtype=torch.float64) ** 2 for each in values]
+    )

@@ -1,11 +1,17 @@
 """Maps of a case while they are being made: arrays on disk, since all of them fill no memory."""
 
+import os
+import re
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import rmtree
 from tempfile import TemporaryDirectory
 
 import numpy as np
+
+PREFIX = ".drafts-"
 
 
 class Drafts:
@@ -30,8 +36,30 @@ def drafts(folder: Path, shape: tuple[int, ...], kinds: Mapping[str, int]) -> It
         yield Drafts(shape, {})
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".drafts-", dir=folder) as place:
+    with TemporaryDirectory(prefix=f"{PREFIX}{_host()}-{os.getpid()}-", dir=folder) as place:
         yield Drafts(shape, dict(_arrays(Path(place), shape, kinds)))
+
+
+def remove_orphans(folder: Path) -> None:
+    """Remove drafts that killed processes of this machine left; call it before any are opened."""
+    for place in folder.glob(f"{PREFIX}{_host()}-*"):
+        pid = place.name.removeprefix(f"{PREFIX}{_host()}-").split("-")[0]
+        if pid.isdigit() and (int(pid) == os.getpid() or not _is_alive(int(pid))):
+            rmtree(place, ignore_errors=True)
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is somebody else's
+        return True
+    return True
 
 
 def _arrays(

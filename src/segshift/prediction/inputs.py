@@ -4,6 +4,7 @@ Nothing but names is looked at here, and of DICOM the tags that tell series apar
 with a case's files is found when its turn comes, so that it stops no other one.
 """
 
+import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -14,12 +15,18 @@ import numpy as np
 
 from segshift.cohort import Case
 from segshift.cohort.checks import check_headers
-from segshift.cohort.images import SUFFIXES, read_image, series
+from segshift.cohort.images import SUFFIXES, image_files, read_image, series
 from segshift.cohort.images.header import naming
 from segshift.cohort.manifest import read_sound_lines
 from segshift.errors import InputError
 from segshift.plan import Plan, check_channels, check_voxels
 
+# Modalities of objects that exports have beside the slices; what else has no pixels is broken.
+NO_IMAGES = (
+    "SR", "SEG", "RTSTRUCT", "RTPLAN", "RTRECORD", "RTDOSE", "PR", "KO", "REG", "FID", "DOC", "ECG",
+    "DICOMDIR",
+)  # fmt: skip
+DIRECTORY = "1.2.840.10008.1.3.10"  # the class of a medium's table of contents
 CHANNEL = re.compile(r"(.+)_(\d{4})")  # nnU-Net's: case_0000, case_0001 are one case's channels
 
 
@@ -55,15 +62,32 @@ def cases_of(source: Path, *, without: Path) -> tuple[list[Case], dict[str, str]
     return [named[name] for name in sorted(named)], {}
 
 
-def written_name(case: Case) -> str:
-    """What the case's files are called; an id may hold what a file's name cannot."""
-    return case.id.replace("/", "-").replace("\\", "-")
+def written_name(case: str) -> str:
+    """What a case's files are called; an id may hold what a file's name cannot."""
+    return case.replace("/", "-").replace("\\", "-")
+
+
+def input_key(case: Case) -> str:
+    """Tells a case's image files from others of its name: a hash of paths, sizes and times.
+
+    Empty if they cannot be read.
+    """
+    try:
+        files = [
+            file
+            for path in case.images
+            for file in (sorted(path.iterdir()) if path.is_dir() else image_files(path))
+        ]
+        states = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    except (InputError, OSError):
+        return ""
+    return hashlib.sha256(repr(states).encode()).hexdigest()[:16]
 
 
 def _refuse_one_file_for_two(cases: Iterable[Case]) -> None:
     names: dict[str, str] = {}
     for case in cases:
-        name = written_name(case)
+        name = written_name(case.id)
         if (other := names.setdefault(name, case.id)) != case.id:
             raise InputError(
                 f"cases {other!r} and {case.id!r} would both be written as {name!r}; rename one"
@@ -130,27 +154,39 @@ def _series(top: Path, without: Path) -> Iterator[Case]:
     """A case for each DICOM series below `top`, named by its folder; by its number if several."""
     others = tuple(set(SUFFIXES) - set(series.SUFFIXES))
     places: dict[Path, dict[str, Path]] = defaultdict(dict)
+    left_out: dict[Path, str] = {}
     for path in _below(top, without):
         name = path.name.lower()
         # Most scanners write no suffix: the marker tells.
         if name.endswith(series.SUFFIXES) or (not name.endswith(others) and series.is_slice(path)):
-            places[path.parent].setdefault(_series_number(path), path)
+            number, kind = _series_and_kind(path)
+            if kind in NO_IMAGES:
+                left_out[path] = kind
+            else:
+                places[path.parent].setdefault(number, path)
+    if left_out:
+        kinds = ", ".join(sorted(set(left_out.values())))
+        print(f"left out:  {len(left_out)} DICOM file(s) that are no images ({kinds})")
+    beside = {path.parent for path in left_out}
     for place, first in places.items():
         name = "-".join(place.resolve().relative_to(top.resolve()).parts) or top.resolve().name
-        if len(first) == 1:
+        if len(first) == 1 and place not in beside:
             yield _case(name, (place,))
             continue
         for number, file in first.items():
-            yield _case(f"{name}-{number.rsplit('.', 1)[-1]}", (file,))
+            yield _case(f"{name}-{number.rsplit('.', 1)[-1]}" if len(first) > 1 else name, (file,))
 
 
-def _series_number(file: Path) -> str:
-    """What tells series apart; a broken file is one of its own, which fails when it is read."""
+def _series_and_kind(file: Path) -> tuple[str, str]:
+    """What tells series apart, and the modality; a broken file is one of its own, which fails."""
     try:
         with naming(file):
-            return str(series.read_tags(file).get("SeriesInstanceUID"))
+            tags = series.read_tags(file)
+            if tags.file_meta.get("MediaStorageSOPClassUID") == DIRECTORY:
+                return file.stem, "DICOMDIR"
+            return str(tags.get("SeriesInstanceUID")), str(tags.get("Modality"))
     except InputError:
-        return file.stem
+        return file.stem, ""
 
 
 def _below(top: Path, without: Path) -> Iterator[Path]:

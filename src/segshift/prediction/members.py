@@ -1,11 +1,11 @@
 """The networks that predict together, and their probabilities slab by slab on a case's own grid.
 
-Members are every network in every mirrored position. Those whose plans prepare an
-image alike run in one pass, as one network with all their channels; others are joined slab by slab.
+Members are every network in every mirrored position. Those whose plans prepare an image alike go
+through its windows together; others have a stream of slabs of their own.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,42 +16,19 @@ from torch import nn
 from segshift import build
 from segshift.data.preprocessing import preprocessed_image
 from segshift.errors import InputError
-from segshift.inference import PredictionOptions, Slab, predict_slabs
+from segshift.inference import PredictionOptions, Spread, changed, predict_slabs
 from segshift.inference.members import mirror_flips
 from segshift.plan import Plan
 from segshift.prediction.case import is_exclusive
+from segshift.prediction.streams import Stream
 from segshift.tasks import Task
-
-
-class Members(nn.Module):
-    """Several networks on the same windows, each in every position of `mirrors`, as one network.
-
-    Logits (B, C, *patch) of all members lie one after the other in the channels: (B, M C, *patch).
-    """
-
-    def __init__(self, networks: Sequence[nn.Module], mirrors: Sequence[tuple[int, ...]]) -> None:
-        super().__init__()
-        self.networks, self.mirrors = nn.ModuleList(networks), tuple(mirrors)
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Logits of every member for windows (B, C, *patch)."""
-        logits = [
-            network(image.flip(axes)).flip(axes) if axes else network(image)
-            for network in self.networks
-            for axes in self.mirrors
-        ]
-        return torch.cat(logits, dim=1)
-
-    def __len__(self) -> int:
-        """How many members there are."""
-        return len(self.networks) * len(self.mirrors)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Members that see an image in the same way: all but the weights of `plan` is the same."""
+    """Networks that see an image in the same way: all but the weights of `plan` is the same."""
 
-    members: Members
+    networks: tuple[nn.Module, ...]
     plan: Plan
 
 
@@ -67,7 +44,11 @@ class Ensemble:
 
     def __len__(self) -> int:
         """How many members there are."""
-        return sum(len(group.members) for group in self.groups)
+        return sum(self.members(group) for group in self.groups)
+
+    def members(self, group: Group) -> int:
+        """How many members a group has: each network once for every mirror image."""
+        return len(group.networks) << len(self.options.mirror)
 
     @property
     def plan(self) -> Plan:
@@ -104,86 +85,47 @@ def load_ensemble(
         sight = (plan.view, plan.spacing_mm, plan.normalisation, plan.interpolation, plan.crop)
         together.setdefault(sight, []).append(run.module.network.to(device).eval())
         plans.setdefault(sight, plan)
-    chosen = replace(first.module.prediction, **options)
-    groups = tuple(
-        Group(Members(networks, mirror_flips(chosen.mirror, dimensions=sight[0].dimensions)), plan)
-        for (sight, networks), plan in zip(together.items(), plans.values(), strict=True)
-    )
+    chosen = changed(first.module.prediction, options)
+    for plan in plans.values():
+        mirror_flips(chosen.mirror, dimensions=plan.view.dimensions)  # refuses what a view lacks
+    groups = tuple(Group(tuple(networks), plans[sight]) for sight, networks in together.items())
     learned = [set(run.config.augment.get("mirror_axes", ())) for run in runs]
     unlearned = tuple(axis for axis in chosen.mirror if not all(axis in axes for axes in learned))
     return Ensemble(groups, first.module.task, device, chosen, unlearned)
 
 
-def member_slabs(
+def streams_of(
     ensemble: Ensemble,
     image: np.ndarray,
     spacing_mm: Sequence[float],
     *,
+    doubts: bool,
     autocast: torch.dtype | None = None,
-) -> Iterator[tuple[int, torch.Tensor]]:
-    """First slice and probabilities (M, K, d, H, W) of every slab, in order of z, on the own grid.
+) -> list[Stream]:
+    """A stream of slabs (K, d, H, W) in order of z, on the image's own grid, for every group.
 
-    The image is (C, D, H, W) as it was read; K are the task's channels.
+    The image is (C, D, H, W) as it was read; K are the task's channels. With `doubts` slabs of
+    several members have the mean of their entropies.
     """
     streams, options = [], ensemble.options
     for group in ensemble.groups:
         prepared, box = preprocessed_image(image, group.plan, spacing_mm=spacing_mm)
+        spread, members = Spread(), ensemble.members(group)
         slabs = predict_slabs(
-            [group.members],
+            group.networks,
             torch.from_numpy(prepared).to(ensemble.device),
             group.plan.view,
-            activation=_each(ensemble.task.activation, len(group.members)),
+            activation=ensemble.task.activation,
             shape=image.shape[1:],
             box=box,
-            exclusive=False,  # the channels of several members: _split fills in the background
+            exclusive=is_exclusive(ensemble.task),
             overlap=options.overlap,
+            mirror_axes=options.mirror,
             budget_gb=options.budget_gb / len(ensemble.groups),
             window_batch=options.window_batch,
             autocast=autocast,
+            doubts=doubts and members > 1,
+            spread=spread if members > 1 else None,
         )
-        streams.append(_split(slabs, len(group.members), exclusive=is_exclusive(ensemble.task)))
-    return streams[0] if len(streams) == 1 else aligned(streams)
-
-
-def aligned(
-    streams: Sequence[Iterator[tuple[int, torch.Tensor]]],
-) -> Iterator[tuple[int, torch.Tensor]]:
-    """Slabs (M, K, d, H, W) of streams that are cut differently, cut alike and joined along M."""
-    heads = [next(stream) for stream in streams]
-    start = 0
-    while True:
-        ends = [first + part.shape[2] for first, part in heads]
-        end = min(ends)
-        cut = [part[:, :, start - first : end - first] for first, part in heads]
-        yield start, torch.cat(cut)
-        start = end
-        try:
-            heads = [
-                next(stream) if stop == end else head
-                for stream, head, stop in zip(streams, heads, ends, strict=True)
-            ]
-        except StopIteration:
-            assert all(stop == end for stop in ends), "all streams tile the same grid"
-            return
-
-
-def _split(
-    slabs: Iterable[Slab], members: int, *, exclusive: bool
-) -> Iterator[tuple[int, torch.Tensor]]:
-    """The channels of members that ran as one network: (M, K, d, H, W)."""
-    for slab in slabs:
-        parts = torch.stack(slab.probability.chunk(members))
-        if exclusive:  # outside its box, where nothing is, a member is sure of the background
-            parts[:, 0].masked_fill_(parts.sum(dim=1) == 0, 1)
-        yield slab.start, parts
-
-
-def _each(
-    activation: Callable[[torch.Tensor], torch.Tensor], members: int
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The task's activation for every member's channels by themselves."""
-
-    def activated(logits: torch.Tensor) -> torch.Tensor:
-        return torch.cat([activation(part) for part in logits.chunk(members, dim=1)], dim=1)
-
-    return activated
+        streams.append(Stream(slabs, members, spread))
+    return streams

@@ -1,14 +1,15 @@
 """The output folder: masks, maps, `structures.json`, and a line per case in `predictions.csv`.
 
-A case is done when its mask is there, which is written last, and its line is. Lines of failed cases
-do not count, so that they are tried again. A folder holds the predictions of one model.
+A case is done when its mask is there, which is written last, and its line is, made from the very
+files that it has now. Lines of failed cases do not count, so that they are tried again. A folder
+holds the predictions of one model.
 """
 
 import csv
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,17 @@ from typing import Any
 import numpy as np
 
 from segshift.cohort import Case
-from segshift.cohort.images import is_dicom, label_suffix, save_label, save_map, save_segmentation
+from segshift.cohort.images import (
+    LABEL_SUFFIXES,
+    is_dicom,
+    label_suffix,
+    save_label,
+    save_map,
+    save_segmentation,
+)
 from segshift.errors import InputError
-from segshift.prediction.drafts import Drafts
-from segshift.prediction.inputs import written_name
+from segshift.prediction.drafts import Drafts, remove_orphans
+from segshift.prediction.inputs import input_key, written_name
 from segshift.tasks import Task
 
 DONE, FAILED = "done", "failed"  # the status of a line
@@ -38,7 +46,7 @@ class Output:
 
     def masks(self, case: Case) -> dict[Path, int | None]:
         """Mask files, and the one structure that each holds; None for all of them."""
-        name, suffix = written_name(case), label_suffix(case.images[0])
+        name, suffix = written_name(case.id), label_suffix(case.images[0])
         if self.exclusive:
             return {self.folder / f"{name}{suffix}": None}
         return {
@@ -48,13 +56,11 @@ class Output:
 
     def maps(self, case: Case, kind: str) -> list[Path]:
         """The files of one kind of maps."""
-        place = self.folder / MAPS[kind]
-        names = self.structures if kind == "probability" else (kind,)
-        return [place / f"{written_name(case)}_{name}.nii.gz" for name in names]
+        return self._maps(case.id, kind, self.structures)
 
-    def is_done(self, case: Case, lines: Mapping[str, Any]) -> bool:
-        """Whether nothing of the case is left to do, by its files and the table's `lines`."""
-        if case.id not in lines:
+    def is_done(self, case: Case, line: Mapping[str, str] | None) -> bool:
+        """Whether nothing of the case is left to do, by its files and its line in the table."""
+        if line is None or line["input"] != input_key(case):
             return False
         try:
             files = [*self.masks(case), *(f for kind in self.kinds for f in self.maps(case, kind))]
@@ -71,7 +77,7 @@ class Output:
             for path, values in zip(self.maps(case, kind), arrays, strict=True):
                 save_map(path, values, like=like)
         if is_dicom(like):
-            path, masks = self.folder / f"{written_name(case)}.dcm", list(task.predicted(labels))
+            path, masks = self.folder / f"{written_name(case.id)}.dcm", list(task.predicted(labels))
             save_segmentation(path, masks, names=self.structures, like=like, software=software)
         for path, number in self.masks(case).items():
             mask = labels if number is None else labels >> number & 1
@@ -81,7 +87,7 @@ class Output:
         """Of the table: of the case, then of each structure."""
         each = ("voxels", "volume_ml", "entropy", "predicted_dice")
         parts = [f"{structure}_{name}" for structure in self.structures for name in each]
-        return ["case", "status", "seconds", "predicted_dice", *parts, "message"]
+        return ["case", "status", "seconds", "predicted_dice", *parts, "input", "message"]
 
     def lines(self) -> dict[str, dict[str, str]]:
         """Lines of cases that are done, of all shards."""
@@ -95,40 +101,73 @@ class Output:
         names = ("predictions.csv", "predictions-*-of-*.csv")
         return sorted(path for name in names for path in self.folder.glob(name))
 
-    def forget(self, case: Case) -> None:
-        """Remove a case's masks, so that older ones do not pass for this model's."""
-        for path in (*self.masks(case), self.folder / f"{written_name(case)}.dcm"):
-            path.unlink(missing_ok=True)
+    def forget(self, cases: Iterable[str], structures: Sequence[str]) -> None:
+        """Remove all files of cases, by id, so that older ones do not pass for this model's."""
+        for case in cases:
+            for path in self._files(case, structures):
+                path.unlink(missing_ok=True)
+
+    def _files(self, case: str, structures: Sequence[str]) -> Iterator[Path]:
+        """Every file that a prediction of `structures` may have left, in whatever format."""
+        name = written_name(case)
+        for stem in (name, *(f"{name}_{structure}" for structure in structures)):
+            yield from (self.folder / f"{stem}{suffix}" for suffix in (*LABEL_SUFFIXES, ".dcm"))
+        for kind in MAPS:
+            yield from self._maps(case, kind, structures)
+
+    def _maps(self, case: str, kind: str, structures: Sequence[str]) -> list[Path]:
+        place = self.folder / MAPS[kind]
+        names = structures if kind == "probability" else (kind,)
+        return [place / f"{written_name(case)}_{name}.nii.gz" for name in names]
 
     def start(self, model: Mapping[str, Any], *, overwrite: bool) -> dict[str, dict[str, str]]:
         """Take or make the folder for `model`; returns the lines of what it has done there.
 
-        Raises InputError if it holds another model's predictions and `overwrite` is false.
+        Of another model, or of one that nothing tells, no mask, map or line stays. Raises
+        InputError if there is such a model and `overwrite` is false.
         """
         about = self.folder / "structures.json"
         values = {name: value for value, name in enumerate(self.structures, start=1)}
         content = {"structures": values if self.exclusive else dict.fromkeys(values, 1), **model}
-        same = not about.is_file() or _identity(_content(about)) == _identity(content)
-        if not same and not overwrite:
+        known = about.is_file()
+        same = known and _identity(_content(about)) == _identity(content)
+        foreign = not same and (known or bool(self._tables()))
+        if foreign and not overwrite:
             raise InputError(
                 f"{self.folder} holds predictions of another model or with other options (see "
                 f"{about}); choose another output, or set overwrite=true to replace them"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not same:
-            for table in self._tables():  # or another shard's old lines would count as done
-                table.unlink(missing_ok=True)
+        remove_orphans(self.folder)
+        if foreign:
+            for table in self._tables():
+                lines = _lines(table)
+                columns = [name for line in lines[:1] for name in line]
+                structures = [n.removesuffix("_voxels") for n in columns if n.endswith("_voxels")]
+                self.forget((line["case"] for line in lines), structures)
+                table.unlink()
         _replace(about, json.dumps(content, indent=1) + "\n")
-        return self.lines() if same else {}
+        return self.lines()
 
-    def begin(self, kept: Mapping[str, Mapping[str, str]]) -> None:
-        """Write this process' table anew, of its own lines those that are `kept`."""
-        path = self.folder / self.table
-        mine = {line["case"] for line in _lines(path)} if path.is_file() else set()
+    def begin(self, left: Collection[str]) -> None:
+        """Take the lines of the cases that are `left` out of all tables, and begin this process'.
+
+        Of its own lines those of failed cases go too: a case that is not there cannot be tried.
+        """
+        own = self.folder / self.table
+        for path in {own, *self._tables()}:
+            before = _lines(path) if path.is_file() else []
+            after = [line for line in before if line["case"] not in left]
+            if path == own:
+                after = [line for line in after if line["status"] == DONE]
+            if path == own or len(after) < len(before):
+                self._write(path, after)
+
+    def _write(self, path: Path, lines: Iterable[Mapping[str, str]]) -> None:
         with _draft(path).open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns(), lineterminator="\n")
             writer.writeheader()
-            writer.writerows(line for name, line in kept.items() if name in mine)
+            writer.writerows(lines)
         _draft(path).replace(path)
 
     def add(self, line: Mapping[str, object]) -> None:

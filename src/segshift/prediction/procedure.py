@@ -1,9 +1,9 @@
 """Predict what is asked for, case by case: a broken one is told and skipped, a done one left alone.
 
-Options and names of files are checked before torch is imported.
+Options of the command and names of files are checked before torch is imported, those of the
+windows with the run that they change.
 """
 
-import contextlib
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from segshift import __version__, build, environment
 from segshift.cohort import Case
 from segshift.errors import InputError
 from segshift.postprocessing import Rules, common_rules, postprocessed, read_rules
-from segshift.prediction.inputs import cases_of, read_case_image, share_of
+from segshift.prediction.inputs import cases_of, input_key, read_case_image, share_of
 from segshift.progress import tracked
 
 if TYPE_CHECKING:
@@ -50,14 +50,15 @@ def predict(config: DictConfig) -> None:
     precision = environment.precision(config.precision, config.accelerator)
     environment.keep_freed_memory()
     device = _device(config.accelerator)
-    ensemble = load_ensemble(
-        checkpoints, options=_options(config), precision=precision, device=device
-    )
+    options = {name: config[name] for name in ("overlap", "budget_gb", "mirror")}
+    ensemble = load_ensemble(checkpoints, options=options, precision=precision, device=device)
     rules = common_rules([*map(read_rules, checkpoints)]) if config.postprocess == "auto" else {}
     output = _output(config, ensemble)
     done = output.start(_model(ensemble, checkpoints, rules, precision), overwrite=config.overwrite)
-    left = [case for case in cases if config.overwrite or not output.is_done(case, done)]
-    output.begin({name: line for name, line in done.items() if name not in {c.id for c in left}})
+    left = [
+        case for case in cases if config.overwrite or not output.is_done(case, done.get(case.id))
+    ]
+    output.begin({case.id for case in left})
     print(
         f"input:     {config.input}, {len(cases)} case(s), {len(cases) - len(left)} done before\n"
         f"model:     {len(checkpoints)} network(s), {len(ensemble)} member(s) with mirrors; "
@@ -68,25 +69,52 @@ def predict(config: DictConfig) -> None:
             f"note:      mirrored along {list(ensemble.unlearned)}, but no image was in training "
             "(augment.mirror_axes); masks are likely worse than without mirror"
         )
-    out_of_memory = (MemoryError, torch.OutOfMemoryError)
+    others = [c.id for c in left if c.id in done and done[c.id]["input"] != input_key(c)]
+    if others:
+        print(f"again:     {len(others)} case(s), whose images are not those that were predicted")
+        output.forget(others, output.structures)
+    unexpected: Exception | None = None
     with torch.inference_mode():
         for case in tracked(left, "predicting", total=len(left)):
-            start = time.monotonic()
+            start, key = time.monotonic(), input_key(case)
             try:
                 values = _predict_case(case, ensemble, output, rules, precision)
-            except (InputError, OSError, *out_of_memory) as error:
-                failed[case.id] = str(error) or type(error).__name__
-                with contextlib.suppress(InputError):  # an image that is not there has no masks
-                    output.forget(case)
+            except Exception as error:
+                if not isinstance(error, InputError | OSError) and not _is_out_of_memory(error):
+                    unexpected = unexpected or error
+                failed[case.id] = _told(case, error)
+                output.forget([case.id], output.structures)
                 output.add({"case": case.id, "status": FAILED, "message": failed[case.id]})
                 print(f"failed:    {failed[case.id]}")
                 continue
             seconds = f"{time.monotonic() - start:.2f}"
-            output.add({"case": case.id, "status": DONE, "seconds": seconds, **values})
+            output.add(
+                {"case": case.id, "status": DONE, "seconds": seconds, "input": key, **values}
+            )
     print(f"output:    {output.folder}, {output.table}")
+    if unexpected:
+        raise unexpected  # a fault of the program: the other cases are there all the same
     if failed:
         told = "\n".join(f"  {name}: {message}" for name, message in failed.items())
         raise InputError(f"{len(failed)} case(s) were not predicted:\n{told}")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Also what torch raises on a CPU, which has no type of its own."""
+    import torch
+
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def _told(case: Case, error: Exception) -> str:
+    reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+    if _is_out_of_memory(error):
+        return f"case {case.id!r}: out of memory; lower budget_gb, or free some ({reason})"
+    if isinstance(error, InputError | OSError):
+        return str(error)
+    return f"case {case.id!r}: {type(error).__name__}: {reason}"
 
 
 def _predict_case(
@@ -99,14 +127,23 @@ def _predict_case(
     """Read, predict and write one case; its columns of the table."""
     from segshift.prediction.case import predicted_case
     from segshift.prediction.drafts import drafts
-    from segshift.prediction.members import member_slabs
+    from segshift.prediction.members import streams_of
     from segshift.prediction.outputs import measured
 
     image, spacing_mm = read_case_image(case, ensemble.plan)
     task = ensemble.task
-    with drafts(output.folder, image.shape[1:], output.kinds) as maps:
-        slabs = member_slabs(ensemble, image, spacing_mm, autocast=_autocast(precision))
-        found = predicted_case(slabs, task, drafts=maps)
+    shape = image.shape[1:]
+    with drafts(output.folder, shape, output.kinds) as maps:
+        streams = streams_of(
+            ensemble,
+            image,
+            spacing_mm,
+            doubts="disagreement" in output.kinds,
+            autocast=_autocast(precision),
+        )
+        del image  # what is prepared of it goes with the streams
+        found = predicted_case(streams, task, drafts=maps)
+        del streams
         labels = postprocessed(
             found.labels,
             rules,
@@ -131,13 +168,6 @@ def _check(config: DictConfig) -> None:
     for name in ("probabilities", "uncertainty", "overwrite"):
         if type(config[name]) is not bool:
             raise InputError(f"{name}={config[name]}: true or false")
-    overlap, mirror, budget_gb = config.overlap, config.mirror, config.budget_gb
-    if overlap is not None and not (type(overlap) in (int, float) and 0 <= overlap <= 0.99):
-        raise InputError(f"overlap={overlap}: a number from 0 to 0.99")
-    if budget_gb is not None and not (type(budget_gb) in (int, float) and budget_gb >= 0.01):
-        raise InputError(f"budget_gb={budget_gb}: a number of GB from 0.01 upwards")
-    if mirror is not None and not isinstance(mirror, ListConfig):
-        raise InputError(f"mirror={mirror}: a list of axes, such as [0,1,2], z first; [] for none")
     if Path(config.output).exists() and not Path(config.output).is_dir():
         raise InputError(f"output={config.output} is a file; name a folder")
     if config.postprocess not in ("auto", "none"):
@@ -145,13 +175,6 @@ def _check(config: DictConfig) -> None:
     if config.precision not in PRECISIONS:
         raise InputError(f"precision={config.precision}: known are {', '.join(PRECISIONS)}")
     environment.check_accelerator(config.accelerator)
-
-
-def _options(config: DictConfig) -> dict[str, Any]:
-    """What the command says about how to predict; what it does not is the run's."""
-    options = {name: config[name] for name in ("overlap", "budget_gb")}
-    options["mirror"] = None if config.mirror is None else tuple(config.mirror)
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def _listed(checkpoint: Any) -> list[str]:  # noqa: ANN401

@@ -1,6 +1,7 @@
 """The tables in a terminal: per site, by guideline and rater, failures, runs compared."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
@@ -8,7 +9,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from segshift.report.measures import digits, interval, main_metrics, worst_site, written
+from segshift.report.measures import (
+    decimals_beside,
+    digits,
+    interval,
+    main_metrics,
+    records,
+    worst_site,
+    written,
+)
 from segshift.results import (
     MEAN,
     Comparison,
@@ -20,6 +29,7 @@ from segshift.results import (
 
 ALL_OTHERS = 3  # more metrics than these beside the chosen one would not fit; the page has all
 INTERVAL = "95% interval"
+MOST_COLUMNS = 10_000  # wider than any terminal
 CAN_REACH_5_PERCENT = 6  # patients: 2 / 2^6 is the first p below 0.05
 FAILURES = {
     "failed": "Dice < 0.1",
@@ -34,25 +44,29 @@ def print_site_table(
     """Print one line per set and site: `metric` per structure, its mean and interval, others, n.
 
     The site with the worst mean of `metric` is marked if there is more than one; n is the number of
-    its cases in which `metric` is defined. Of more than three other metrics two usual ones stay.
+    its cases in which `metric` is defined. Of more than three other metrics two usual ones stay;
+    what still does not fit (the others from the last one, then the structures) is left out, as no
+    name is broken.
     """
+    console = console or Console()
     sites = site_table(rows)
     worst = worst_site(sites, metric=metric, higher_is_better=higher_is_better)
-    table = _table(sites, by="site", metric=metric, others=_others(rows, metric), worst=worst)
-    (console or Console()).print(table)
+    _print_fitting(
+        sites, by="site", metric=metric, others=_others(rows, metric), worst=worst, console=console
+    )
 
 
 def print_group_tables(
     rows: pd.DataFrame, cases: pd.DataFrame, *, metric: str, console: Console | None = None
 ) -> None:
     """Print the same by each column of the cases in `group_tables`, if there is any."""
-    others = _others(rows, metric)
+    console, others = console or Console(), _others(rows, metric)
     for column, groups in group_tables(rows, cases).items():
-        (console or Console()).print(_table(groups, by=column, metric=metric, others=others))
+        _print_fitting(groups, by=column, metric=metric, others=others, worst=None, console=console)
 
 
 def print_failures(rows: pd.DataFrame, *, console: Console | None = None) -> None:
-    """Print the share of each kind of failure by run, set and site, with the values behind it.
+    """Print the share of each kind of failure by run, set and site, each with n: its values.
 
     Sites without a failure and sets under a shift have no line; a sentence if no site has one.
     """
@@ -70,11 +84,9 @@ def print_failures(rows: pd.DataFrame, *, console: Console | None = None) -> Non
     table = empty_table("failures per site: share of the structures of all cases", names)
     for kind in kinds:
         table.add_column(FAILURES[kind], justify="right")
-    table.add_column("n", justify="right")
     for line in failed.to_dict("records"):
-        shares = [_share(line[kind]) for kind in kinds]
-        n = str(max(line[f"{kind}_n"] for kind in kinds))
-        table.add_row(*(Text(str(line[name])) for name in names), *shares, n)
+        shares = [f"{_share(line[kind])} n {line[f'{kind}_n']}" for kind in kinds]
+        table.add_row(*(Text(str(line[name])) for name in names), *shares)
     console.print(table)
 
 
@@ -108,13 +120,11 @@ def _runs(runs: pd.DataFrame, metric: str, *, title: str) -> Table:
     for name in ("mean", INTERVAL, "n", "patients", "rank"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("resamples with rank")
-    for line in runs.to_dict("records"):
+    for line in records(runs):
         shares = {k: line[f"rank_{k}"] for k in range(1, len(runs) + 1)}
         ranks = ", ".join(f"{k}: {_share(share)}" for k, share in shares.items() if share > 0)
         numbers = (line["n"], line["patients"], line["rank"])
-        mean = written(line["mean"], digits(metric))
-        bounds = interval({f"{metric}_{end}": line[end] for end in ("low", "high")}, metric)
-        cells = mean, bounds or "-", *map(str, numbers), ranks or "-"
+        cells = *_estimate(line, "mean", metric=metric), *map(str, numbers), ranks or "-"
         table.add_row(Text(line["run"]), *cells)
     return table
 
@@ -123,16 +133,53 @@ def _differences(differences: pd.DataFrame, metric: str) -> Table:
     table = empty_table("", ["run", "minus"])
     for name in ("", INTERVAL, "n", "p", "Holm", "p (W.)", "Holm"):
         table.add_column(name, justify="right", no_wrap=True)
-    for line in differences.to_dict("records"):
+    for line in records(differences):
         names = Text(line["run"]), Text(line["baseline"])
-        decimals = digits(metric)
-        apart = f"{line['difference']:+.{decimals}f}"
-        low, high = (written(line[end], decimals) for end in ("low", "high"))
-        bounds = "-" if low == "-" else f"[{low}, {high}]"
         tests = ("sign_flip_p", "sign_flip_holm", "wilcoxon_p", "wilcoxon_holm")
         p = (f"{line[test]:.4f}" for test in tests)
-        table.add_row(*names, apart, bounds, str(line["n"]), *p)
+        estimate = _estimate(line, "difference", metric=metric, sign="+")
+        table.add_row(*names, *estimate, str(line["n"]), *p)
     return table
+
+
+def _estimate(
+    line: Mapping[str, Any], name: str, *, metric: str, sign: str = "-"
+) -> tuple[str, str]:
+    """A number of a comparison and its interval, all with the same decimals."""
+    number, low, high = (line[key] for key in (name, "low", "high"))
+    decimals = decimals_beside([number, low, high], least=digits(metric))
+    bounds = "-" if pd.isna(low) else f"[{low:.{decimals}f}, {high:.{decimals}f}]"
+    return f"{number:{sign}.{decimals}f}", bounds
+
+
+def _print_fitting(
+    lines: pd.DataFrame,
+    *,
+    by: str,
+    metric: str,
+    others: list[str],
+    worst: tuple[str, str] | None,
+    console: Console,
+) -> None:
+    """The first table that the console has room for, else the narrowest, and what it leaves out."""
+    names = [name for name in lines["structure"].unique() if name != MEAN]
+    structures = [*names, MEAN] if len(names) > 1 else names
+    shown = [(structures, others[:count]) for count in range(len(others), -1, -1)]
+    shown += [([MEAN], [])] if len(names) > 1 else []
+    for columns, more in shown:
+        table = _table(lines, by=by, metric=metric, structures=columns, others=more, worst=worst)
+        if _width(table, console) <= console.width:
+            break
+    console.print(table)
+    absent = [name for name in (*structures, *others) if name not in (*columns, *more)]
+    if absent:
+        console.print(Text(f"no room for {', '.join(absent)}: see report.html"))
+
+
+def _width(table: Table, console: Console) -> int:
+    """What the table takes where no cell is broken."""
+    boundless = console.options.update_width(MOST_COLUMNS)
+    return table.__rich_measure__(console, boundless).maximum
 
 
 def _table(
@@ -140,18 +187,16 @@ def _table(
     *,
     by: str,
     metric: str,
+    structures: list[str],
     others: list[str],
-    worst: tuple[str, str] | None = None,
+    worst: tuple[str, str] | None,
 ) -> Table:
     values = lines.pivot(index=["set", by], columns="structure", values=metric)
     means = lines[lines["structure"] == MEAN].set_index(["set", by])
-    names = list(values.columns.drop(MEAN))
-    structures = [*names, MEAN] if len(names) > 1 else names
     table = empty_table(f"{metric} per {by}", ["set", by])
     for name in [*structures, INTERVAL, *others, "n"]:
-        whole = name == INTERVAL  # a number that is cut in two cannot be read
-        table.add_column(Text(name), justify="right", overflow="fold", no_wrap=whole)
-    table.add_column("")
+        table.add_column(Text(name), justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for key in means.index:
         mean = {str(name): value for name, value in means.loc[key].items()}
         cells = [written(values.loc[key, name], digits(metric)) for name in structures]

@@ -1,7 +1,7 @@
 """The figures of a report: tables and slices in, a matplotlib Figure out; no files, no pyplot.
 
 Every structure has one colour of the Okabe-Ito palette, told apart by colour-blind readers too,
-and it is the same in every figure.
+and it is the same in every figure. From the eighth on it is a lighter or a darker one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
@@ -22,6 +23,9 @@ from segshift.results import IN_DOMAIN
 
 # Without black, which is lost on an image, and with yellow, which is lost on paper, last.
 OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#0072B2", "#F0E442")
+# Shares of white (1) or black (0) in the palette's rounds: those that leave most between any two
+# of the 21, also in simulated colour blindness, and are not lost on an image.
+SHADES = ((0.0, 0), (0.5, 1), (0.4, 0))
 INK, GREY, FAINT = "#1a1a1a", "#6b6b6b", "#d9d9d9"
 DRAWN_POINTS = 1000  # of a curve; more would only make the page heavy
 OVERLAY_INCHES = 3.2
@@ -148,13 +152,19 @@ def reliability_diagram(bins: pd.DataFrame, *, structures: Sequence[str], title:
 
 
 def colours_of(structures: Sequence[str]) -> Mapping[str, str]:
-    """The colour of each structure, the same in every figure."""
-    return {name: OKABE_ITO[i % len(OKABE_ITO)] for i, name in enumerate(structures)}
+    """The colour of each structure, the same in every figure; those of 21 differ."""
+    palette = [_shade(colour, *shade) for shade in SHADES for colour in OKABE_ITO]
+    return {name: palette[i % len(palette)] for i, name in enumerate(structures)}
 
 
 def jitter(count: int) -> NDArray[np.float64]:
     """Offsets in -0.5..0.5 for sorted values, of which neighbours are far apart; 0 for one."""
     return np.arange(count, dtype=np.float64) * 0.618 % 1 - 0.5 if count > 1 else np.zeros(count)
+
+
+def _shade(colour: str, share: float, grey: int) -> str:
+    red, green, blue = ((1 - share) * part + share * grey for part in to_rgb(colour))
+    return to_hex((red, green, blue)).upper()
 
 
 def _panel(*, width: float = 4.0, height: float = 2.6) -> tuple[Figure, Axes]:

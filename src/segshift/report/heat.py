@@ -12,10 +12,10 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
+from segshift.metrics import SIGNED
 from segshift.report.measures import digits, interval, records, written
 from segshift.report.study_words import train_label
 from segshift.results import IN_DOMAIN, higher_is_better, place_name, sites_of
-from segshift.results.names import SIGNED
 
 STEPS = 9  # colours of the key
 
@@ -136,7 +136,7 @@ def _cell(line: Mapping[str, Any], scale: Scale) -> Cell | None:
         return None
     ground, ink = scale.colours(line["mean"])
     metric = scale.metric
-    who = f"{line['n']} cases of {line['patients']} patients"
+    who = f"{line['n']} cases, interval of {line['patients']} patients"
     spread = [written(line[end], digits(metric)) for end in ("seed_low", "seed_high")]
     seeds = "1 seed" if line["seeds"] == 1 else f"{line['seeds']} seeds: {' to '.join(spread)}"
     return Cell(

@@ -1,10 +1,12 @@
 """What the page, the figures and the terminal agree on about a metric."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
+from segshift.metrics import SIGNED
 from segshift.results import MEAN, is_shifted
 
 
@@ -13,8 +15,11 @@ def worst_site(
 ) -> tuple[str, str] | None:
     """(set, site) with the worst mean over structures in a `site_table`; None unless two have one.
 
-    Of equals it is the first. As in the summary, sets under a shift (`in_domain+noise3`) stay out.
+    Of equals it is the first. As in the summary, sets under a shift (`in_domain+noise3`) stay out,
+    and a signed metric has no worst site.
     """
+    if SIGNED.fullmatch(metric):
+        return None
     acquired = ~sites["set"].map(is_shifted)
     means = sites[(sites["structure"] == MEAN) & acquired].dropna(subset=[metric])
     if len(means) < 2:
@@ -41,13 +46,20 @@ def written(value: float | None, decimals: int) -> str:
     return f"{value:.2g}" if lost else f"{value:.{decimals}f}"
 
 
+def decimals_beside(values: Iterable[float], *, least: int) -> int:
+    """Decimals of numbers that are read together: enough for two digits of one, or `least`."""
+    largest = max((abs(value) for value in values if not math.isnan(value)), default=0.0)
+    wanted = 1 - math.floor(math.log10(largest)) if largest > 0 else least
+    return min(max(wanted, least), least + 3)  # beyond is rounding
+
+
 def interval(line: Mapping[str, Any], metric: str) -> str:
     """[low, high] of the 95 % interval beside `metric` in a line of a table; empty without one."""
     low, high = (line.get(f"{metric}_{end}") for end in ("low", "high"))
     if low is None or high is None or pd.isna(low) or pd.isna(high):
         return ""
-    decimals = max(digits(metric) - 1, 1)
-    return f"[{written(low, decimals)}, {written(high, decimals)}]"
+    decimals = decimals_beside([low, high], least=max(digits(metric) - 1, 1))
+    return f"[{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
 def main_metrics(metrics: Iterable[str], *, metric: str) -> list[str]:

@@ -19,7 +19,7 @@ from segshift.report.page import Picture, picture
 from segshift.report.slices import sets_of, slice_paths
 from segshift.report.svg import inline_svg
 from segshift.results import IN_DOMAIN, MEAN
-from segshift.results.curves import SEVERITIES, shift_areas
+from segshift.results.curves import SEVERITIES, shift_areas, shift_losses
 from segshift.results.names import file_name
 
 COLUMNS = 4
@@ -28,7 +28,7 @@ PANEL_INCHES = (2.7, 2.1)
 
 @dataclass(frozen=True, slots=True)
 class ShiftSection:
-    """What the page shows; panels are SVG by set, the first set is the one of the words."""
+    """What the page shows; losses are means over sets, panels SVG by set."""
 
     sentence: str
     losses: Sequence[Mapping[str, Any]]
@@ -48,14 +48,13 @@ def shift_section(
     losses = losses_of(curves, metric=metric, higher_is_better=higher_is_better)
     if not losses:
         return None
-    first = losses[0]["set"]
+    areas = _areas(curves, metric=metric, higher_is_better=higher_is_better)
+    sets, highest = sets_of(areas), areas.set_index(["set", "shift"])["severity"]
+    first = sets[0]
     panels: dict[str, list[str]] = {}
-    for set_ in sorted(sets_of(curves), key=lambda name: name != first):
+    for set_ in sets:
         own = curves[(curves["set"] == set_) & (curves["metric"] == metric)]
-        order = shift_areas(own, {metric: higher_is_better})
-        shifts = order.loc[order["structure"] == MEAN, "shift"].tolist()
-        if not shifts:  # the metric is defined nowhere
-            continue
+        shifts = [line["shift"] for line in losses if (set_, line["shift"]) in highest]
         name = "shifts" if set_ == first else f"shifts-{file_name(set_)}"
         shift_figure(own, shifts, structures=structures, metric=metric).savefig(
             folder / "figures" / f"{name}.png"
@@ -68,31 +67,35 @@ def shift_section(
             for shift in shifts
         ]
     return ShiftSection(
-        sentence=_sentence(losses[0], metric=metric),
+        sentence=_sentence(losses[0], sets, metric=metric),
         losses=losses,
         panels=panels,
         examples=[
             picture(
                 path,
-                folder / "figures" / "shifts" / f"{file_name(line['shift'])}.png",
-                head=f"{line['shift']} {line['severity']}",
+                folder / "figures" / "shifts" / f"{file_name(shift)}.png",
+                head=f"{shift} {highest[first, shift]}",
                 where=f"{case}, {first}",
                 structures=structures,
             )
-            for line in losses
+            for shift in (line["shift"] for line in losses)
+            if (first, shift) in highest
             for case, path in [
-                *slice_paths(folder, f"{first}+{line['shift']}{line['severity']}").items()
+                *slice_paths(folder, f"{first}+{shift}{highest[first, shift]}").items()
             ][:1]
         ],
     )
 
 
 def losses_of(curves: pd.DataFrame, *, metric: str, higher_is_better: bool) -> list[dict[str, Any]]:
-    """Lines of `shift_areas` of `in_domain`, else of the first set, for the mean of structures."""
-    areas = shift_areas(curves, {metric: higher_is_better})
-    areas = areas[areas["structure"] == MEAN]
-    sets = sets_of(areas)
-    return records(areas[areas["set"] == sets[0]]) if sets else []
+    """Lines of `shift_losses` of `metric`, the most harmful first, and their `n`.
+
+    `n` are the cases of all sets, counted where the curve has the fewest.
+    """
+    losses = shift_losses(_areas(curves, metric=metric, higher_is_better=higher_is_better))
+    means = curves[(curves["metric"] == metric) & (curves["structure"] == MEAN)]
+    counts = means.groupby(["shift", "set"])["n"].min().groupby("shift").sum()
+    return records(losses.assign(n=losses["shift"].map(counts)))
 
 
 def shift_figure(
@@ -137,16 +140,24 @@ def print_shifts(
     losses = losses_of(curves, metric=metric, higher_is_better=higher_is_better)
     if not losses:
         return
-    title = f"{metric} of {losses[0]['set']} under shifts, mean over structures"
+    sets = sets_of(_areas(curves, metric=metric, higher_is_better=higher_is_better))
+    of, over = (sets[0], "") if len(sets) == 1 else (f"{len(sets)} sets", " and sets")
+    title = f"{metric} of {of} under shifts, mean over structures{over}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("shift")
-    for name in ("without", "with", "severity", "lost on average"):
+    for name in ("without", "with", "severity", "lost on average", "n"):
         table.add_column(name, justify="right")
     for line in losses:
         values = (written(line[key], digits(metric)) for key in ("start", "end"))
         loss = written(line["loss"], digits(metric))
-        table.add_row(line["shift"], *values, str(line["severity"]), loss)
+        table.add_row(line["shift"], *values, f"{line['severity']:.3g}", loss, str(line["n"]))
     (console or Console()).print(table)
+
+
+def _areas(curves: pd.DataFrame, *, metric: str, higher_is_better: bool) -> pd.DataFrame:
+    """Lines of `shift_areas` for the mean of structures."""
+    areas = shift_areas(curves, {metric: higher_is_better})
+    return areas[areas["structure"] == MEAN]
 
 
 def _panel(axes: Axes, curves: pd.DataFrame, *, structures: Sequence[str]) -> None:
@@ -163,10 +174,11 @@ def _panel(axes: Axes, curves: pd.DataFrame, *, structures: Sequence[str]) -> No
     axes.set_axisbelow(True)
 
 
-def _sentence(worst: Mapping[str, Any], *, metric: str) -> str:
-    where = "" if worst["set"] == IN_DOMAIN else f" at {worst['set']}"
+def _sentence(worst: Mapping[str, Any], sets: Sequence[str], *, metric: str) -> str:
+    where = f", mean of {len(sets)} sets" if len(sets) > 1 else f" at {sets[0]}"
+    where = "" if sets == [IN_DOMAIN] else where
     start, end = (written(worst[key], digits(metric)) for key in ("start", "end"))
-    told = f"{metric} {start} -> {end} at severity {worst['severity']}{where}"
+    told = f"{metric} {start} -> {end} at severity {worst['severity']:.3g}{where}"
     shift = str(worst["shift"]).replace("_", " ")
     if worst["loss"] <= 0:
         return f"No shift hurts on average; the worst is {shift}: {told}."

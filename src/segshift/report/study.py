@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from segshift.report.console import CAN_REACH_5_PERCENT
 from segshift.report.figures import colours_of
 from segshift.report.lanes import HEIGHT
 from segshift.report.page import drawn, rendered
@@ -126,11 +127,13 @@ def _matrix(about: Subject) -> Content:
 
 def _gaps(about: Subject) -> Content:
     gaps, left_out = distinct(about.tables.gaps), distinct(about.tables.leave_site_out)
-    lines = gap_lines(gaps, metric=about.metric, sites=about.sites)
+    worst_first = gaps.sort_values("gap", ascending=False, kind="stable")
+    lines = gap_lines(worst_first, metric=about.metric, sites=about.sites)
     figure = gaps_figure(gaps, metric=about.metric, sites=about.sites) if lines else None
     return {
         "leave_site_out": gap_lines(left_out, metric=about.metric, sites=about.sites),
         "gaps": lines,
+        "enough_patients": CAN_REACH_5_PERCENT,
         "gaps_svg": drawn(figure, about.folder, name="gaps") if figure else "",
         "attributions": pair_verdicts(about.attributions, sites=about.sites),
         "kinds": KINDS,
@@ -138,7 +141,7 @@ def _gaps(about: Subject) -> Content:
 
 
 def _curves(about: Subject) -> Content:
-    curves, areas = about.tables.shifts, about.tables.shift_areas
+    curves, areas = distinct(about.tables.shifts), distinct(about.tables.shift_areas)
     lines = area_lines(areas, metric=about.metric)
     figure = curves_figure(curves, areas, metric=about.metric) if lines else None
     return {

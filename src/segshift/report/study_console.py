@@ -1,6 +1,6 @@
 """The tables of a study in a terminal: trained here, tested there, and what is lost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +62,10 @@ def _matrix(heat: Heat, *, title: str) -> Table:
 
 def _gaps(lines: Sequence[Mapping[str, Any]], *, metric: str, left: int) -> Table:
     more = f"; {left} smaller ones are in gaps.csv" if left > 0 else ""
-    several = any(line["variant"] for line in lines)
-    names = ["trained at", "tested at", *(["variant"] if several else [])]
-    table = empty_table(f"worse in {metric} than at home, positive is worse{more}", names)
+    varied, variants = short_variants({line["variant"] for line in lines})
+    # One column of names, because three would be cut in pieces in a terminal of 80 letters.
+    heading = f"trained at -> tested at\n{varied}".strip()
+    table = empty_table(f"worse in {metric} than at home, positive is worse{more}", [heading])
     for name in ("gap", "harder", "shift", "Holm p", "n"):
         table.add_column(name, justify="right", no_wrap=True)
     for line in lines:
@@ -76,6 +77,19 @@ def _gaps(lines: Sequence[Mapping[str, Any]], *, metric: str, left: int) -> Tabl
             line["holm"],
             line["patients"],
         )
-        who = [line["trained"], line["test"], *([line["variant"]] if several else [])]
-        table.add_row(*map(Text, (*who, *numbers)))
+        who = f"{line['trained']} -> {line['test']}\n{variants[line['variant']]}".strip()
+        table.add_row(*map(Text, (who, *numbers)))
     return table
+
+
+def short_variants(variants: Iterable[str]) -> tuple[str, Mapping[str, str]]:
+    """What the variants vary, and what each of them takes: `model`, and `unet2d` of model=unet2d.
+
+    The whole names, where they do not all vary the same.
+    """
+    words = {name: [word.partition("=") for word in name.split()] for name in variants}
+    varied = {tuple(key + sign for key, sign, _ in own) for own in words.values()}
+    if len(varied) > 1 or not all(key.endswith("=") for keys in varied for key in keys):
+        return "variant", {name: name for name in words}
+    heading = " ".join(key.rstrip("=") for keys in varied for key in keys)
+    return heading, {name: " ".join(text for _, _, text in own) for name, own in words.items()}

@@ -61,9 +61,10 @@ def curves_figure(curves: pd.DataFrame, areas: pd.DataFrame, *, metric: str) -> 
     """Thin: every training and set. Thick: the means of the sets in domain and of those outside."""
     own = curves[(curves["metric"] == metric) & (curves["structure"] == MEAN)]
     shifts = most_harmful(areas, metric=metric)[:DRAWN_SHIFTS]
-    lines = -(-len(shifts) // COLUMNS)
+    columns = max(1, min(COLUMNS, len(shifts)))
+    lines = -(-len(shifts) // columns)
     figure = Figure(figsize=(8.4, 0.5 + 2.1 * lines), dpi=150, layout="constrained")
-    panels = figure.subplots(lines, COLUMNS, squeeze=False, sharex=True, sharey=True).ravel()
+    panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
     for panel in panels[len(shifts) :]:
         panel.set_visible(False)
     for panel, shift in zip(panels, shifts, strict=False):

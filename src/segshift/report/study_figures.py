@@ -60,6 +60,7 @@ def gaps_figure(gaps: pd.DataFrame, *, metric: str, sites: Sequence[str]) -> Fig
     shown = pairs.sort_values(order, ascending=[False, True, True, True]).head(DRAWN_PAIRS)
     figure = Figure(figsize=(8, 1.4 + 0.36 * max(len(shown), 1)), dpi=150, layout="constrained")
     axes = figure.subplots()
+    axes.use_sticky_edges = False  # the longest bar would end in the frame
     names = []
     for y, line in enumerate(records(shown)):
         if pd.notna(line["shift"]):

@@ -1,5 +1,6 @@
 """What the page of a study says in tables: tables in, plain lines for the template out."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from segshift.report.console import FAILURES
+from segshift.report.console import CAN_REACH_5_PERCENT, FAILURES
 from segshift.report.measures import digits, duration, records, written
 from segshift.report.study_words import fixed, train_label
 from segshift.results import DONE, MEAN, place_name
@@ -38,11 +39,17 @@ class Estimate:
 
 
 def gap_lines(table: pd.DataFrame, *, metric: str, sites: Sequence[str]) -> list[dict[str, Any]]:
-    """Lines of the gap table, or the one of held-out sites, of the mean over structures."""
+    """Lines of the gap table, or the one of held-out sites, of the mean over structures.
+
+    The shift has an interval only of enough patients for a test to reach 5 %: resamples of fewer
+    often leave out 0 where there is no shift (of two patients every second time).
+    """
     of_metric = table[(table["metric"] == metric) & (table["structure"] == MEAN)]
     lines = []
     for line in records(of_metric.head(LISTED)):
         both, whole = line["paired"], line["patients"]
+        if both < CAN_REACH_5_PERCENT:
+            line |= {"shift_low": math.nan, "shift_high": math.nan}
         lines.append(
             {
                 "variant": line["variant"],

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from segshift.report.console import CAN_REACH_5_PERCENT
 from segshift.report.measures import digits, records
 from segshift.results import (
     DONE,
@@ -90,7 +91,8 @@ def missing(
     sites = set(study.rows["site"])
     if len(sites) == 1:
         said.append(f"gaps: all cases are of one site, {min(sites)}")
-    pairs = _pairs(distinct(tables.gaps), metric)
+    gaps = distinct(tables.gaps)
+    pairs = _pairs(gaps, metric)
     if pairs.empty and len(sites) > 1:
         said.append(f"gaps: no network has {metric} both in domain and at another site")
     blind = sorted(pairs.loc[pairs["shift"].isna(), "site"].unique())
@@ -99,8 +101,10 @@ def missing(
             f"how much harder {_listed(blind)} {'is' if len(blind) == 1 else 'are'}: no network "
             "trained there alone was tested in domain on all structures (split=single_source)"
         )
-    partly = pairs[pairs["unpaired"] > 0].drop_duplicates("site")
-    for line in records(partly[partly["paired"] > 0]):
+    own = gaps[(gaps["metric"] == metric) & (gaps["structure"] != MEAN) & (gaps["paired"] > 0)]
+    # The mean counts the patients with the rarest structure; most have another one.
+    most = own.sort_values("patients", ascending=False, kind="stable").drop_duplicates("site")
+    for line in records(most[most["unpaired"] > 0].sort_values("site")):
         said.append(
             f"the shift at {line['site']} is of {line['paired']} of its {line['patients']} "
             "patients, those of the folds that were run; all folds would cover the others"
@@ -128,23 +132,30 @@ def _sentence(line: Mapping[str, Any], *, metric: str, sites: Sequence[str], sev
     who = f"{network} trained at {train_label(line['train'], sites)}"
     where = place_name(line["set"], line["site"])
     gap = f"{fixed(line['gap'], metric)} {metric}{_interval(line, 'gap', metric)}"
+    patients = _patients(line["patients"])
     if pd.isna(line["gap_low"]):
         verdict = f"has a gap of {gap} at {where} (too few patients for an interval)"
     elif line["gap_low"] > 0:
         verb = "loses" if higher_is_better(metric) else "is worse by"
-        verdict = f"{verb} {gap} at {where}"
+        verdict = f"{verb} {gap} at {where} ({patients})"
     elif line["gap_high"] < 0:
-        verdict = f"does better at {where} than at home, a gap of {gap}"
+        verdict = f"does better at {where} ({patients}) than at home, a gap of {gap}"
     else:
-        verdict = f"is not shown to lose at {where}: its gap is {gap}"
+        verdict = f"is not shown to lose at {where} ({patients}): its gap is {gap}"
     return f"{who} {verdict}{_split(line, where, metric)}"
 
 
 def _split(line: Mapping[str, Any], where: str, metric: str) -> str:
     if pd.isna(line["shift"]):
         return f"; whether {where} is harder is unknown, its own network was not measured."
+    if line["paired"] < CAN_REACH_5_PERCENT:
+        few = f"{_patients(line['paired'])} {'is' if line['paired'] == 1 else 'are'} too few"
+        estimate = f"estimate {fixed(line['shift'], metric)}, p {line['p']:.2g}"
+        return f"; {few} to tell what the shift costs ({estimate})."
     size, cost = (fixed(abs(line[part]), metric) for part in ("harder", "shift"))
-    bounds = _interval(line, "shift", metric)
+    paired = f"{_patients(line['paired'])}, " if line["unpaired"] else ""
+    evidence = f"{paired}p {line['p']:.2g}, Holm {line['p_holm']:.2g}"
+    bounds = f"{_interval(line, 'shift', metric)} ({evidence})"
     if float(size) == 0 and line["shift"] >= 0:
         return f", all of it because of the shift{bounds}."
     if line["harder"] >= 0 and line["shift"] >= 0:
@@ -153,6 +164,10 @@ def _split(line: Mapping[str, Any], where: str, metric: str) -> str:
     relation = "harder" if line["harder"] >= 0 else "easier"
     effect = f"the shift costs {cost}" if line["shift"] >= 0 else f"the shift gains {cost}"
     return f"; {where} is {relation} by {size}, and {effect}{bounds}."
+
+
+def _patients(count: int) -> str:
+    return f"{count} patient{'' if count == 1 else 's'}"
 
 
 def _interval(line: Mapping[str, Any], name: str, metric: str) -> str:

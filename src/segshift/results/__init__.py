@@ -7,7 +7,7 @@ from segshift.results.gaps import gap_table, leave_site_out_table
 from segshift.results.groups import group_tables, grouped, summarise_groups
 from segshift.results.intervals import Interval, bootstrap_means
 from segshift.results.matrix import failure_table, shift_table, train_test_matrix
-from segshift.results.pairing import Paired, pair, patient_means, read_runs
+from segshift.results.pairing import Paired, common_rows, pair, patient_means, read_runs
 from segshift.results.rows import COLUMNS, Row, append_rows, read_rows, write_rows
 from segshift.results.significance import holm, sign_flip_p, wilcoxon_p
 from segshift.results.study import (
@@ -52,6 +52,7 @@ __all__ = [
     "append_rows",
     "bootstrap_means",
     "case_means",
+    "common_rows",
     "compare",
     "distinct",
     "failure_profile",

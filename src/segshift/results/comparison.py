@@ -14,7 +14,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from segshift.results.intervals import RESAMPLES, Sums, bounds, mean_of_columns, sums_of
+from segshift.results.intervals import (
+    FEWEST_RESAMPLES,
+    RESAMPLES,
+    Sums,
+    bounds,
+    mean_of_columns,
+    sums_of,
+)
 from segshift.results.pairing import Paired
 from segshift.results.significance import holm, sign_flip_p, wilcoxon_p
 
@@ -59,7 +66,7 @@ def compare(
 
 
 class _Drawn:
-    """The runs (R) of one set: their means (R,), also of each resample (resamples, R)."""
+    """The runs (R) of one set: their means (R,), also of each resample that counts (B, R)."""
 
     def __init__(self, name: str, values: pd.DataFrame, *, resamples: int, seed: int) -> None:
         index = values.index.names
@@ -69,20 +76,22 @@ class _Drawn:
         self.columns = {str(run): np.asarray(run_of == run) for run in values.columns}
         drawn = self.sums.resampled(resamples=resamples, seed=seed)
         by_run = [mean_of_columns(drawn[:, c]) for c in self.columns.values()]
-        self.resampled = np.stack(by_run, axis=1)
+        resampled = np.stack(by_run, axis=1)
+        self.resampled = resampled[~np.isnan(resampled).any(axis=1)]
         self.means = np.array([self.sums.means[c].mean() for c in self.columns.values()])
         self.name, self.patients = name, len(self.sums.patients)
+        self.fewest = int(self.sums.measured.min())  # patients with the rarest structure
         self.counts = {"n": long["case"].nunique(), "patients": self.patients}
 
 
 def _run_lines(drawn: _Drawn, *, higher_is_better: bool) -> Iterator[dict[str, object]]:
     places = np.arange(1, len(drawn.means) + 1)
-    ranks = _ranks(drawn.resampled, higher_is_better=higher_is_better)
     (rank,) = _ranks(drawn.means[None], higher_is_better=higher_is_better)
-    shares = (ranks[:, :, None] == places).mean(axis=0)  # (R, places)
-    if drawn.patients < 2:
-        shares[:] = np.nan  # every resample is the same, which is no stability
-    low, high = bounds(drawn.resampled, np.full(len(places), drawn.patients))
+    shares = np.full((len(places), len(places)), np.nan)  # (R, places)
+    if drawn.fewest > 1 and len(drawn.resampled) >= FEWEST_RESAMPLES:  # of one all are the same
+        ranks = _ranks(drawn.resampled, higher_is_better=higher_is_better)
+        shares = (ranks[:, :, None] == places).mean(axis=0)
+    low, high = bounds(drawn.resampled, np.full(len(places), drawn.fewest))
     for i, run in enumerate(drawn.columns):
         numbers = {"mean": drawn.means[i], "low": low[i], "high": high[i], **drawn.counts}
         of_rank = {f"rank_{place}": shares[i, place - 1] for place in places}
@@ -92,7 +101,7 @@ def _run_lines(drawn: _Drawn, *, higher_is_better: bool) -> Iterator[dict[str, o
 def _difference_lines(drawn: _Drawn, *, seed: int) -> Iterator[dict[str, object]]:
     for (i, baseline), (j, run) in combinations(enumerate(drawn.columns), 2):
         apart = drawn.resampled[:, j] - drawn.resampled[:, i]
-        (low,), (high,) = bounds(apart[:, None], drawn.patients)
+        (low,), (high,) = bounds(apart[:, None], drawn.fewest)
         sums, columns = drawn.sums, drawn.columns
         weighed, own = _by_patient(sums, columns[run], columns[baseline])
         yield {
@@ -116,7 +125,7 @@ def _by_patient(
     apart = sums.sums[:, run] - sums.sums[:, baseline]  # the same structures, in the same order
     weighed = (apart / counts.sum(axis=0)).mean(axis=1)
     own = np.divide(apart, counts, out=np.full_like(apart, np.nan), where=counts > 0)
-    return weighed, mean_of_columns(own)
+    return weighed, np.nanmean(own, axis=1)  # over the structures that the patient has
 
 
 def _ranks(means: NDArray[np.float64], *, higher_is_better: bool) -> NDArray[np.int64]:

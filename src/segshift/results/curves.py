@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from segshift.results.names import SIGNED
+from segshift.metrics import SIGNED
 from segshift.results.rows import read_strings
 from segshift.results.tables import MEAN, check_one_run, estimates
 
 SEVERITIES = 5
 SHIFTED = re.compile(r"(?P<set>.+)\+(?P<shift>[^+]+)(?P<severity>[1-5])")
+POINT = ["set", "shift", "severity"]
 KEYS = ["set", "shift", "metric", "structure"]
-CURVE = ["set", "shift", "severity", "metric", "structure", "mean", "low", "high", "n"]
+CURVE = ["set", "shift", "severity", "metric", "structure", "mean", "low", "high", "n", "patients"]
 AREA = ["area", "loss", "start", "end", "severity"]
 
 
@@ -27,7 +28,9 @@ def shift_curves(rows: pd.DataFrame) -> pd.DataFrame:
     """One line per set, shift, severity, metric and structure, and `mean` over the structures.
 
     `mean`, `low`, `high` and `n` are those of the site table: means over cases with their 95 %
-    intervals over patients. `set` is the name without the shift. Empty without a shifted set.
+    intervals over `patients`. `set` is the name without the shift. Empty without a shifted set.
+    The line `mean` is over the same structures at every severity of a shift: those that have a
+    value at severity 0 and at each that was tested. Without any there is no such line.
     """
     check_one_run(rows)
     names = pd.Series(rows["set"].unique(), dtype="str", name="name")
@@ -35,8 +38,10 @@ def shift_curves(rows: pd.DataFrame) -> pd.DataFrame:
     tested = tested[names.map(lambda name: SHIFTED.fullmatch(name) is not None).astype(bool)]
     plain = tested.assign(severity="0", name=tested["set"]).drop_duplicates()
     tested = pd.concat([plain, tested]).astype({"severity": int})
-    lines = estimates(rows[rows["set"].isin(tested["name"])], ["set"])
-    curves = tested.merge(lines.rename(columns={"set": "name"}), on="name").astype({"n": int})
+    shown = tested.merge(rows.rename(columns={"set": "name"}), on="name")
+    lines = estimates(shown.assign(whole=_is_whole(shown)), [*POINT, "whole"])
+    curves = lines[lines["whole"].astype(bool) | ~lines["is_mean"].astype(bool)]
+    curves = curves.astype(dict.fromkeys(("severity", "n", "patients"), int))
     order = ["set", "shift", "metric", "is_mean", "structure", "severity"]
     return curves.sort_values(order, ignore_index=True)[CURVE]
 
@@ -112,7 +117,15 @@ def read_curves(path: Path) -> pd.DataFrame:
     """What `write_curves` wrote; a set called 007 is not 7. Raises InputError for another table."""
     curves = read_strings(path, columns=CURVE, what="curves")
     numbers = curves[["mean", "low", "high"]].apply(pd.to_numeric)
-    return curves.assign(**numbers).astype({"severity": int, "n": int})[CURVE]
+    counts = dict.fromkeys(("severity", "n", "patients"), int)
+    return curves.assign(**numbers).astype(counts)[CURVE]
+
+
+def _is_whole(shown: pd.DataFrame) -> "pd.Series[bool]":
+    """Whether the structure of each row has a value wherever its set was shown under its shift."""
+    severities = shown["severity"].where(shown["value"].notna())
+    measured = severities.groupby([shown[key] for key in KEYS]).transform("nunique")
+    return measured == shown.groupby(["set", "shift"])["severity"].transform("nunique")
 
 
 def _judged(curves: pd.DataFrame, higher_is_better: Mapping[str, bool]) -> pd.DataFrame:

@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from segshift.metrics import SIGNED
 from segshift.results.comparison import higher_is_better
 from segshift.results.intervals import Sums, bounds, patients_measured, sums_of, with_means
-from segshift.results.names import SIGNED
 from segshift.results.significance import sign_flip_ps
 from segshift.results.study import (
     LINE,
@@ -50,9 +50,10 @@ def gap_table(rows: pd.DataFrame) -> pd.DataFrame:
     """One line per line of the study, set and site outside, metric and structure, and their `mean`.
 
     `rows` are those of a `Study`. Means and intervals are of the structures that both sides have;
-    the mean over structures is split only where the oracle has all of them. `p` tests the shift by
-    sign flips of the `paired` patients; `p_holm` is corrected for all pairs of the table with that
-    metric and structure. Signed metrics, of which neither end is the good one, have no gap.
+    the mean over structures is split only where the oracle has all of them. Its `patients` and
+    `paired` count those with the structure that the fewest have. `p` tests the shift by sign flips
+    of all patients that both networks have measured; `p_holm` is corrected for all pairs of the
+    table with that metric and structure. Signed metrics, without a good end, have no gap.
     """
     plain = acquired(rows)
     plain = plain[~plain["metric"].str.fullmatch(SIGNED).astype(bool)]

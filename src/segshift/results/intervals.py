@@ -8,6 +8,10 @@ An interval holds the quantiles of the resampled means. Few patients would make 
 a factor of sqrt((n - 1) / n) and for using the normal instead of Student's distribution; the
 quantiles are moved outwards by as much (Hesterberg, The American Statistician 69, 2015, "expanded
 percentile"). One patient says nothing about the next one: no interval (NaN).
+
+A mean over structures is always of the same structures: a resample that draws no patient with one
+of them would estimate another quantity, and does not count (NaN). How far its quantiles are moved
+is up to the structure that the fewest patients have.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +27,7 @@ from segshift.errors import InputError
 
 COVERAGE = 0.95
 RESAMPLES = 10_000
+FEWEST_RESAMPLES = 100  # that count: the quantiles of fewer are chance
 DRAWN_AT_ONCE = 2**20  # patients times resamples; bounds the memory to some 20 MB
 
 
@@ -89,11 +94,14 @@ def sums_of(rows: pd.DataFrame, columns: Sequence[str]) -> Sums:
 def bounds(
     means: NDArray[np.float64], patients: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Bounds (C,) of resampled `means` (resamples, C) of `patients` (C,); NaN below two."""
+    """Bounds (C,) of resampled `means` (resamples, C) of `patients` (C,).
+
+    NaN below two patients, and where fewer than 100 resamples count, as of many rare structures.
+    """
     n = np.atleast_1d(np.asarray(patients, dtype=np.float64))
     ordered = np.sort(means, axis=0)  # NaN comes last
     last = np.isfinite(ordered).sum(axis=0) - 1
-    enough = (n > 1) & (last >= 0)
+    enough = (n > 1) & (last + 1 >= FEWEST_RESAMPLES)
     of = np.where(enough, n, 2)
     tail = ndtr(np.sqrt(of / (of - 1)) * stdtrit(of - 1, (1 - COVERAGE) / 2))
     low, high = (_at(ordered, share * np.maximum(last, 0)) for share in (tail, 1 - tail))
@@ -115,13 +123,12 @@ def bootstrap_means(
 
 
 def mean_of_columns(means: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means (resamples, C) over C, without those that are NaN: (resamples,)."""
-    defined = np.isfinite(means)
-    counts = defined.sum(axis=1)
-    sums = np.where(defined, means, 0.0).sum(axis=1)
-    over_columns = np.full(len(means), np.nan)
-    np.divide(sums, counts, out=over_columns, where=counts > 0)
-    return over_columns
+    """Means (resamples,) of `means` (resamples, C) over the columns that have a value anywhere.
+
+    NaN for a resample that lacks one of these, and if there is none.
+    """
+    measured = means[:, ~np.isnan(means).all(axis=0)]
+    return measured.mean(axis=1) if measured.shape[1] else np.full(len(means), np.nan)
 
 
 def with_means(
@@ -134,9 +141,12 @@ def with_means(
 def patients_measured(
     counts: NDArray[np.float64], groups: Iterable[NDArray[np.bool_]]
 ) -> NDArray[np.int64]:
-    """Of `counts` (P, C) the patients with a value, by column, then with one in each group."""
-    has = counts > 0
-    return np.array([*has.sum(axis=0), *(has[:, of].any(axis=1).sum() for of in groups)])
+    """Of `counts` (P, C) the patients with a value, by column, then the fewest in each group.
+
+    A column without a value is in no mean over its group, and does not count there.
+    """
+    has = (counts > 0).sum(axis=0)
+    return np.array([*has, *(min((n for n in has[of] if n), default=0) for of in groups)])
 
 
 def _drawn(

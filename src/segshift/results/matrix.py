@@ -6,7 +6,8 @@ the site's oracle; `site-<name>` is what a network from elsewhere reaches there.
 
 import pandas as pd
 
-from segshift.results.curves import CURVE, shift_curves
+from segshift.results.comparison import higher_is_better
+from segshift.results.curves import AREA, CURVE, KEYS, shift_areas, shift_curves
 from segshift.results.failures import failure_profile
 from segshift.results.study import (
     LINE,
@@ -23,6 +24,8 @@ MATRIX = [
     *LINE, *WHERE, *MEASURED, "mean", "low", "high", "n", "patients", "seeds", "seed_low",
     "seed_high", "jobs",
 ]  # fmt: skip
+SHIFTS = [*LINE, *CURVE, "jobs"]
+AREAS = [*LINE, *KEYS, *AREA, "n", "patients", "jobs"]
 
 
 def train_test_matrix(rows: pd.DataFrame) -> pd.DataFrame:
@@ -52,10 +55,19 @@ def failure_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def shift_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """`shift_curves` of every line of the study, of the means of cases over seeds and folds."""
+    """`shift_curves` of every line, of the means of cases over seeds and folds; and its `jobs`."""
     parts = [pd.DataFrame(columns=[*LINE, *CURVE])]
     if rows["set"].map(is_shifted).any():
         for key, own in case_means(rows).groupby(LINE):
             line = dict(zip(LINE, map(str, key), strict=True))
             parts.append(shift_curves(own.assign(run="/".join(line.values()))).assign(**line))
-    return pd.concat(parts[1:] or parts, ignore_index=True)[[*LINE, *CURVE]]
+    curves = pd.concat(parts[1:] or parts, ignore_index=True)
+    return curves.merge(jobs_behind(rows, LINE), on=LINE)[SHIFTS]
+
+
+def area_table(curves: pd.DataFrame) -> pd.DataFrame:
+    """`shift_areas` of every line of the study; `n`, `patients` and `jobs` are of its start."""
+    directions = {metric: higher_is_better(metric) for metric in curves["metric"].unique()}
+    areas = shift_areas(curves, directions, by=LINE)
+    start = curves[curves["severity"] == 0]
+    return areas.merge(start[[*LINE, *KEYS, "n", "patients", "jobs"]], on=[*LINE, *KEYS])[AREAS]

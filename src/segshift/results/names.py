@@ -1,11 +1,8 @@
-"""Names of metrics, and names from data as names of files."""
+"""Names from data as names of files."""
 
 import hashlib
-import re
 
 LONGEST_BYTES = 180  # a file's name has at most 255, with what is put around this one
-# Neither end of these is the good one: too much and too little are both wrong.
-SIGNED = re.compile(r"boundary_offset_mm|volume_difference_(ml|relative)")
 
 
 def file_name(name: str) -> str:

@@ -52,6 +52,12 @@ def read_runs(paths: Sequence[Path]) -> dict[str, pd.DataFrame]:
     return runs
 
 
+def common_rows(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all `runs`, of the cases, sets and structures that each of them has."""
+    rows = pd.concat([rows.assign(run=name) for name, rows in runs.items()], ignore_index=True)
+    return rows[rows.groupby(KEY)["run"].transform("nunique") == len(runs)]
+
+
 def pair(runs: Mapping[str, pd.DataFrame], *, metric: str) -> Paired:
     """The values of `metric` that all `runs` have, by name of the run.
 

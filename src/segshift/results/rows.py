@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from segshift.errors import InputError
@@ -69,13 +70,24 @@ def read_strings(path: Path, *, columns: Sequence[str], what: str) -> pd.DataFra
 
 
 def read_rows(path: Path) -> pd.DataFrame:
-    """Table with the columns of `Row`; names stay strings even if they look like numbers."""
+    """Table with the columns of `Row`; names stay strings even if they look like numbers.
+
+    Raises InputError for a file that is no such table, and for an infinite value.
+    """
     table = read_strings(path, columns=COLUMNS, what="rows")
     try:
         # Python's float, unlike pandas' own parser, gives back the bits that repr wrote.
         table["value"] = table["value"].map(float).astype("float64")
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: column value: {error}") from error
+    infinite = table[np.isinf(table["value"])]
+    if len(infinite):
+        metric, structure, case, value = infinite.iloc[0][["metric", "structure", "case", "value"]]
+        raise InputError(
+            f"{path}: {metric} of {structure} of case {case!r} is {value} ({len(infinite)} such "
+            "values), which has no mean; write the diagonal of the image in mm for a distance from "
+            "a structure that was missed, NaN for what is undefined"
+        )
     return table[list(COLUMNS)]
 
 

@@ -76,9 +76,11 @@ def read_jobs(path: Path) -> pd.DataFrame:
 def rows_of_jobs(rows: pd.DataFrame, jobs: pd.DataFrame) -> pd.DataFrame:
     """The rows of finished jobs, each with its line, seed and fold, in an order of their own.
 
-    A job that two parts share is in both, once each.
+    A job that two parts share is in both, once each. Raises InputError where two jobs are the same
+    seed and fold of a line: a mean over different networks would pass for one over repetitions.
     """
     done = jobs.loc[jobs["status"] == DONE, ["job", *LINE, "seed", "fold"]].drop_duplicates()
+    _refuse_two_of_one(done)
     joined = rows.merge(done, left_on="run", right_on="job", validate="many_to_many")
     # Sorted, because the last bit of a mean depends on the order.
     return joined.drop(columns="job").sort_values(
@@ -156,7 +158,21 @@ def place_name(set_: str, site: str) -> str:
     return site if set_ in (IN_DOMAIN, f"site-{site}") else f"{set_} at {site}"
 
 
+def _refuse_two_of_one(jobs: pd.DataFrame) -> None:
+    names = [*LINE, "seed", "fold"]
+    twice = jobs[jobs.duplicated(names, keep=False)]
+    if twice.empty:
+        return
+    first = twice.iloc[0]
+    same = twice[(twice[names] == first[names]).all(axis=1)]["job"]
+    what = ", ".join(f"{name}={first[name]}" for name in names if first[name])
+    raise InputError(
+        f"jobs.csv: {' and '.join(same)} are both {what}; a line of a study has one job for each "
+        "seed and fold. Run the study again, or give what tells them apart as a variant"
+    )
+
+
 def _same(table: pd.DataFrame) -> list[str]:
     """The columns in which two lines agree that differ in nothing but the part."""
-    names = ("baseline", "variant", "train", *WHERE, *MEASURED, "jobs")
+    names = ("baseline", "variant", "train", *WHERE, *MEASURED, "shift", "severity", "jobs")
     return [name for name in names if name in table]

@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 
 from segshift.errors import InputError
+from segshift.metrics import SIGNED
 from segshift.results.comparison import higher_is_better
-from segshift.results.curves import shift_areas, shift_losses
+from segshift.results.curves import shift_losses
 from segshift.results.drafts import write_whole
 from segshift.results.gaps import gap_table, leave_site_out_table
-from segshift.results.matrix import failure_table, shift_table, train_test_matrix
-from segshift.results.names import SIGNED
+from segshift.results.matrix import area_table, failure_table, shift_table, train_test_matrix
 from segshift.results.rows import read_strings
 from segshift.results.study import (
     DONE,
@@ -47,7 +47,6 @@ def study_tables(study: Study) -> StudyTables:
     """Derive every table from the rows; one of a study without rows is empty."""
     gaps, failures = gap_table(study.rows), failure_table(study.rows)
     curves = shift_table(study.rows)
-    directions = {metric: higher_is_better(metric) for metric in curves["metric"].unique()}
     return StudyTables(
         matrix=train_test_matrix(study.rows),
         gaps=gaps,
@@ -55,7 +54,7 @@ def study_tables(study: Study) -> StudyTables:
         variants=variant_table(study.rows),
         failures=failures,
         shifts=curves,
-        shift_areas=shift_areas(curves, directions, by=LINE),
+        shift_areas=area_table(curves),
     )
 
 
@@ -106,7 +105,7 @@ def study_summary(study: Study, tables: StudyTables) -> dict[str, float]:
     for (variant, metric), means in outside.groupby(["variant", "metric"])["mean"]:
         worst = means.min() if higher_is_better(str(metric)) else means.max()
         summary[f"{_key([str(variant)])}/worst/{metric}"] = worst
-    for line in shift_losses(tables.shift_areas, by=["variant"]).to_dict("records"):
+    for line in shift_losses(distinct(tables.shift_areas), by=["variant"]).to_dict("records"):
         key = _key([line["variant"], "shift", line["shift"]])
         summary[f"{key}/{line['metric']}"] = line["loss"]
     return {key: float(value) for key, value in sorted(summary.items()) if not math.isnan(value)}

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from segshift.errors import InputError
+from segshift.metrics import SIGNED
 from segshift.results.intervals import (
     Sums,
     bounds,
@@ -23,11 +24,10 @@ from segshift.results.intervals import (
     sums_of,
     with_means,
 )
-from segshift.results.names import SIGNED
 from segshift.splits import IN_DOMAIN
 
 MEAN = "mean"
-NUMBERS = ("mean", "low", "high", "n", "patients")  # n: cases
+NUMBERS = ("mean", "low", "high", "n", "patients")  # n: cases; patients: with the rarest structure
 
 
 def site_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -35,8 +35,8 @@ def site_table(rows: pd.DataFrame) -> pd.DataFrame:
 
     For each metric there are four columns: `<metric>`, the mean over cases, `<metric>_low` and
     `<metric>_high`, its interval (NaN for fewer than two patients), and `<metric>_n`, the cases in
-    which it is defined. On the line `mean` these are the mean of the structure means and the cases
-    in which at least one structure is defined.
+    which it is defined. On the line `mean` these are the mean of the structure means, the interval
+    of resamples in which all of these structures are, and the cases with at least one of them.
     """
     check_one_run(rows)
     lines = estimates(rows, ["set", "site"])
@@ -137,10 +137,19 @@ def _gap(rows: pd.DataFrame) -> tuple[float, float, float]:
         return math.nan, math.nan, math.nan
     (lost,) = _lost_outside({n: _frame(s, s.means[None]) for n, s in sets.items()})
     resampled = _lost_outside({n: _frame(s, s.resampled()) for n, s in sets.items()})
-    # The side with the fewest patients decides how much narrower the interval would be.
-    fewest = min(int((s.counts > 0).any(axis=1).sum()) for s in sets.values())
-    low, high = bounds(resampled[:, None], fewest)
+    low, high = bounds(resampled[:, None], _fewest(sets))
     return float(lost), float(low[0]), float(high[0])
+
+
+def _fewest(sets: Mapping[str, Sums]) -> float:
+    """Patients that the rarest structure has on either side of the gap, of those that both have.
+
+    They decide how much narrower the interval would be. NaN if no structure is on both sides.
+    """
+    patients = pd.DataFrame({n: pd.Series(s.measured, index=s.columns) for n, s in sets.items()})
+    patients = patients[patients > 0]
+    outside = patients.drop(columns=IN_DOMAIN)
+    return float(np.minimum(outside, patients[[IN_DOMAIN]].to_numpy()).min(axis=None))
 
 
 def _frame(sums: Sums, means: NDArray[np.float64]) -> pd.DataFrame:

@@ -5,8 +5,8 @@ from itertools import combinations
 import pandas as pd
 
 from segshift.errors import InputError
+from segshift.metrics import SIGNED
 from segshift.results.comparison import compare, higher_is_better
-from segshift.results.names import SIGNED
 from segshift.results.pairing import pair
 from segshift.results.study import LINE, acquired, case_means, corrected, jobs_behind
 

@@ -28,9 +28,15 @@ def described(folders: Iterable[Path]) -> dict[str, Any] | None:
 
 def _ours(path: Path) -> dict[str, Any]:
     try:
-        return {str(name): int(value) for name, value in _content(path)["structures"].items()}
+        rules = {str(name): int(value) for name, value in _content(path)["structures"].items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: {{'structures': {{name: value}}}} wanted: {error!r}") from error
+    if len(set(rules.values())) < len(rules):
+        raise InputError(
+            f"{path} tells of {list(rules)} in files of their own, as task=regions has them; only "
+            "a map of all structures can be scored: test the network itself with checkpoint=RUN"
+        )
+    return rules
 
 
 def _nnunet(path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ References are a folder of label files or a manifest. A reference without a pred
 all the same: a miss, which is scored as empty. Needs no torch.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,9 @@ from segshift.cohort.images import SUFFIXES, read_label
 from segshift.cohort.labelling import Values, label_map, numbers_of
 from segshift.errors import InputError
 from segshift.results import is_shifted, read_cases
-from segshift.results.names import file_name
 from segshift.scoring.description import described
-
-CHANNEL = "_0000"  # which nnU-Net puts behind the names of images, not of labels
-TOLD = 5
+from segshift.scoring.names import TOLD, by_case, image_files
+from segshift.splits.split import MARKS, set_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +33,15 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairs:
-    """All pairs by evaluation set, the cohort of the references, and predictions of none."""
+    """All pairs by evaluation set, the cohort of the references, and predictions of none.
+
+    `broken` says of each case that cannot be compared why; it is in no set.
+    """
 
     cohort: Cohort
     sets: Mapping[str, tuple[Pair, ...]]
     extra: tuple[Path, ...]
+    broken: Mapping[str, str]
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -60,8 +62,9 @@ def pair_files(
     """Pair the files of a folder with those of another, or with the lines of a manifest.
 
     `structures` says what values mean (see `cohort.labelling`). `sites` and `rater` are those of
-    `read_manifest`. `cases` is a run's cases.csv: only its cases are scored, in its sets. Without
-    it every site is a set. Raises InputError naming the case, for a geometry that differs too.
+    `read_manifest`. `cases` is a run's cases.csv: only its cases are scored, in its sets, of its
+    patients and sites. Without it every site is a set. Raises InputError for what concerns all
+    cases; one that is unreadable or has another geometry than its prediction is `broken`.
     """
     if not predictions.is_dir():
         raise InputError(f"predictions={predictions} is no folder")
@@ -70,27 +73,39 @@ def pair_files(
     else:
         cohort = read_manifest(references, structures=structures, sites=sites, rater=rater)
     chosen = [case for case in cohort.cases if case.label_paths]
-    sets = {f"site-{s}": [c for c in chosen if c.site == s] for s in cohort.sites}
+    sets = {set_name("site", s): [c for c in chosen if c.site == s] for s in cohort.sites}
     if cases is not None:
         sets = _listed(cases, chosen)
     chosen = list({case.id: case for members in sets.values() for case in members}.values())
     if not chosen:
         raise InputError(f"references={references} has no case with a label")
-    found, extra = _by_case(_files(predictions), chosen)
+    rules = described([predictions])
+    found, extra = by_case(image_files(predictions), chosen)
     if not found:
         raise InputError(
             f"no file in {predictions} is named as a case of {references}: "
-            f"{[path.name for path in extra[:TOLD]]} against {[case.id for case in chosen[:TOLD]]}"
+            f"{[str(path.relative_to(predictions)) for path in extra[:TOLD]]} against "
+            f"{[case.id for case in chosen[:TOLD]]}"
         )
-    rules = described([predictions])
-    pairs = {case.id: _pair(case, found.get(case.id), cohort, rules) for case in chosen}
-    by_set = {name: tuple(pairs[c.id] for c in members) for name, members in sets.items()}
-    return Pairs(cohort=cohort, sets={n: m for n, m in by_set.items() if m}, extra=tuple(extra))
+    pairs, broken = dict[str, Pair](), dict[str, str]()
+    for case in chosen:
+        path = found.get(case.id)
+        prediction = None if path is None else _prediction(case, path, cohort, rules)
+        both = case if path is None else replace(case, raters=(*case.raters, path))
+        try:
+            spacing_mm = check_headers(both).spacing_mm
+        except InputError as error:
+            broken[case.id] = str(error)
+            continue
+        pairs[case.id] = Pair(case=case, prediction=prediction, spacing_mm=spacing_mm)
+    by_set = {n: tuple(pairs[c.id] for c in own if c.id in pairs) for n, own in sets.items()}
+    sets_of_pairs = {name: own for name, own in by_set.items() if own}
+    return Pairs(cohort=cohort, sets=sets_of_pairs, extra=tuple(extra), broken=broken)
 
 
 def _cohort(references: Path, predictions: Path, structures: Mapping[str, Any] | None) -> Cohort:
     """Every label file of a folder as a case that is its own image."""
-    files, site = _files(references), references.resolve().name
+    files, site = image_files(references), references.resolve().name.translate(MARKS) or "all"
     if not files:
         raise InputError(f"references={references} holds no image; known are {', '.join(SUFFIXES)}")
     folders = (references, references.parent, predictions)
@@ -103,6 +118,10 @@ def _cohort(references: Path, predictions: Path, structures: Mapping[str, Any] |
             "nnU-Net's dataset.json to the folder"
         )
     means = label_map("structures", rules, site=site, sites=[site])
+    named = {stem.replace("/", "-"): path for stem, path in files.items()}
+    if len(named) < len(files):
+        twice = next(s for s, path in files.items() if named[s.replace("/", "-")] != path)
+        raise InputError(f"{references} holds {twice!r} also with - in place of /; rename one")
     cases = tuple(
         Case(
             name,
@@ -114,7 +133,7 @@ def _cohort(references: Path, predictions: Path, structures: Mapping[str, Any] |
             ignore_values=means.ignore,
             background_values=means.background,
         )
-        for name, path in ((stem.replace("/", "-"), path) for stem, path in files.items())
+        for name, path in named.items()
     )
     return Cohort(site, ("label",), tuple(means.structures), cases)
 
@@ -130,69 +149,13 @@ def _listed(table: Path, cases: Sequence[Case]) -> dict[str, list[Case]]:
                 continue
             if line["case"] not in by_id:
                 raise InputError(f"{table}: case {line['case']!r} is not among the references")
-            sets.setdefault(name, []).append(by_id[line["case"]])
+            case = replace(by_id[line["case"]], patient=line["patient"], site=line["site"])
+            sets.setdefault(name, []).append(case)
     return sets
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """Path below `folder` without suffix to file, sorted.
-
-    Of a DICOM Segmentation and a mask of the same name the mask is taken, as `predict.py` writes
-    both.
-    """
-    files: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        suffix = next((each for each in SUFFIXES if path.name.lower().endswith(each)), None)
-        if suffix is None or path.name.startswith(".") or not path.is_file():
-            continue
-        stem = path.relative_to(folder).as_posix()[: -len(suffix)]
-        if stem in files and ".dcm" not in (suffix, files[stem].suffix):
-            raise InputError(f"{path} and {files[stem]} have the same name; keep one of them")
-        if stem not in files or suffix != ".dcm":
-            files[stem] = path
-    return files
-
-
-def _by_case(
-    files: Mapping[str, Path], cases: Iterable[Case]
-) -> tuple[dict[str, Path], list[Path]]:
-    """Each case's file, by the first of its names that is one file's, and the files left over."""
-    places: dict[str, set[Path]] = {}
-    for stem, path in files.items():
-        plain = stem.removesuffix(CHANNEL)
-        for name in {stem, plain, plain.replace("/", "-"), plain.rsplit("/", 1)[-1]}:
-            places.setdefault(name, set()).add(path)
-    found: dict[str, Path] = {}
-    for case in cases:
-        own = [_stem(path).removesuffix(CHANNEL) for path in (*case.label_paths, *case.images)]
-        for name in (case.id, case.id.removesuffix(CHANNEL), file_name(case.id), *own):
-            paths = places.get(name, set())
-            if len(paths) > 1:
-                raise InputError(
-                    f"case {case.id!r} has several predictions: {sorted(map(str, paths))[:TOLD]}"
-                )
-            if paths:
-                (found[case.id],) = paths
-                break
-    shared: dict[Path, str] = {}
-    for name, path in found.items():
-        if path in shared:
-            raise InputError(
-                f"{path} would be the prediction of {shared[path]!r} and of {name!r}; name the "
-                "predictions by the cases' ids"
-            )
-        shared[path] = name
-    return found, [path for path in files.values() if path not in shared]
-
-
-def _stem(path: Path) -> str:
-    suffix = next((each for each in SUFFIXES if path.name.lower().endswith(each)), "")
-    return path.name[: len(path.name) - len(suffix)]
-
-
-def _pair(case: Case, path: Path | None, cohort: Cohort, rules: Mapping[str, Any] | None) -> Pair:
-    if path is None:
-        return Pair(case=case, prediction=None, spacing_mm=check_headers(case).spacing_mm)
+def _prediction(case: Case, path: Path, cohort: Cohort, rules: Mapping[str, Any] | None) -> Case:
+    """The case with the file as its label; `rules` are those of the predictions' own folder."""
     values, background = _usual_values(case, cohort), case.background_values
     own_files = [file for file in case.label_files if file]
     if rules is not None:
@@ -208,7 +171,7 @@ def _pair(case: Case, path: Path | None, cohort: Cohort, rules: Mapping[str, Any
         background = (*means.background, *(n for rule in others for n in numbers_of(rule)))
     elif own_files:  # whose values say nothing of a map of all structures
         values, background = tuple(range(1, len(cohort.structures) + 1)), ()
-    prediction = replace(
+    return replace(
         case,
         label=path,
         label_values=values,
@@ -217,8 +180,6 @@ def _pair(case: Case, path: Path | None, cohort: Cohort, rules: Mapping[str, Any
         consensus="",
         background_values=background,
     )
-    spacing_mm = check_headers(replace(case, raters=(*case.raters, path))).spacing_mm
-    return Pair(case=case, prediction=prediction, spacing_mm=spacing_mm)
 
 
 def _usual_values(case: Case, cohort: Cohort) -> tuple[Values, ...]:

@@ -16,7 +16,7 @@ BORDER_VOXELS = 0.5  # over which a scanner mixes two tissues: about its point s
 LEAST_SIGNAL = 1e-3  # of the strongest; air has none, and keeps its noise
 # Ruifrok and Johnston, Anal Quant Cytol Histol 2001: densities of haematoxylin, eosin, DAB in RGB.
 STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
-WHITES = (1, 255, 65535)  # the brightest value of the usual ranges
+BRIGHT = 99.9  # percentile: what is brighter are hot pixels and glare
 DARKEST = 1 / 512  # of white: half a grey level, whose density is finite
 
 
@@ -103,9 +103,10 @@ class HounsfieldOffset(Graded):
 class Stain(Graded):
     """Another staining protocol: more of one dye, less of another (Tellez et al., MedIA 2019).
 
-    Optical densities of RGB are unmixed into haematoxylin, eosin and DAB, each is multiplied, and
-    they are mixed again. Grey images have one dye: it absorbs where the background is bright, and
-    shines, up to the detector's limit, where it is dark.
+    On a bright background dyes absorb: optical densities, of which white, the 99.9th percentile of
+    the brightest channel, has none, are multiplied. Those of colours are first unmixed into
+    haematoxylin, eosin and DAB, and mixed again; a picture whose channels are all the same is grey
+    and has one dye. On a dark background it shines, up to the detector's limit.
     """
 
     name: ClassVar[str] = "stain"
@@ -115,21 +116,29 @@ class Stain(Graded):
     def changed(
         self, image: np.ndarray, acquisition: Acquisition, random: np.random.Generator
     ) -> np.ndarray:
-        """Beer and Lambert's law, and white stays white."""
-        brightest = float(image.max())
-        white = next((value for value in WHITES if brightest <= value), brightest)
+        """Beer and Lambert's law, where the background is bright."""
         signs = random.permutation([-1, 1, 1]) * random.choice([-1, 1])
         factors = self.number ** (signs * random.uniform(0.5, 1, 3))
-        if len(image) != 3 and np.median(image) < brightest / 2:
-            return np.clip(image * np.float32(factors[0]), None, white)
+        light = image.max(axis=0)  # a dye leaves one of the channels bright, darkness none
+        white = float(np.percentile(light, BRIGHT))
+        if np.median(light) <= white / 2:
+            return np.clip(image * np.float32(factors[0]), None, _detector_limit(image))
         density = -np.log10(np.clip(image / np.float32(white), DARKEST, None))
-        if len(image) == 3:
+        if len(image) == 3 and (image != image[0]).any():
             dyes = STAINS / np.linalg.norm(STAINS, axis=1, keepdims=True)
             mixing = (dyes.T * factors) @ np.linalg.inv(dyes.T)
             density = np.tensordot(mixing.astype(np.float32), density, axes=1)
         else:
             density = density * np.float32(factors[0])
-        return np.clip(np.float32(white) * 10**-density, 0, white)
+        return np.clip(np.float32(white) * 10**-density, 0, image.max())
+
+
+def _detector_limit(image: np.ndarray) -> float:
+    """All ones in as many bits, 8 at least, as the brightest takes; of fractions 1 or it itself."""
+    brightest = float(image.max())
+    if brightest <= 1 or (image != np.rint(image)).any():
+        return max(brightest, 1.0)
+    return float(2 ** max(8, int(brightest).bit_length()) - 1)
 
 
 def _times_ms(tags: Mapping[str, str]) -> tuple[float, float] | None:

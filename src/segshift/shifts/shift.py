@@ -40,7 +40,7 @@ class Shift(Protocol):
     def __call__(
         self, image: np.ndarray, *, acquisition: Acquisition, random: np.random.Generator
     ) -> np.ndarray:
-        """Change raw intensities float32 (C, D, H, W); the result has the same shape."""
+        """Change raw intensities float32 (C, D, H, W); as many, and finite, come back."""
         ...
 
 

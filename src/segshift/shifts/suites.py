@@ -6,23 +6,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from segshift.errors import InputError
-from segshift.shifts.shift import Shift, check_severity
+from segshift.shifts.shift import SEVEREST, Shift, check_severity
 
 
 def expanded(suite: Sequence[Mapping[str, Any]], severities: Sequence[int]) -> list[dict[str, Any]]:
     """The entries of a suite, each at all severities unless it has one of its own.
 
-    Raises InputError for a severity that is no whole number from 0 to 5.
+    Raises InputError for a severity that is no whole number from 0 to 5, and for a suite none of
+    whose shifts has one above 0.
     """
     if not isinstance(severities, list | tuple):
         raise InputError(f"shift.severities={severities!r}: a list of whole numbers, such as [1,3]")
     for severity in severities:
         check_severity(severity, "shift.severities")
-    return [
+    made = [
         {**entry, "severity": severity}
         for entry in suite
         for severity in ([entry["severity"]] if "severity" in entry else severities)
     ]
+    if suite and all(entry["severity"] == 0 for entry in made):
+        raise InputError(
+            f"shift.severities={severities!r} leaves no shift of the suite a severity above 0; "
+            f"give some of 1 to {SEVEREST}, such as shift.severities=[1,3], or take shift=none"
+        )
+    return made
 
 
 def distinct(shifts: Iterable[Shift]) -> list[Shift]:

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from segshift.cohort import Case, Cohort
 from segshift.errors import InputError
 from segshift.splits.labels import LABELS, relabelled
-from segshift.splits.split import IN_DOMAIN, Split, set_name, sorted_cases
-from segshift.splits.strata import cases_of, cut, strata
+from segshift.splits.selection import SOURCE_VAL
+from segshift.splits.split import IN_DOMAIN, Split, sorted_cases
+from segshift.splits.strata import cases_of, everyone, parted, share, strata
 
 SIDES = ("train", "val")
 
@@ -22,8 +25,9 @@ def from_file(
 
     A run's has `train`, `val` and every evaluation set by name. nnU-Net's is a list of folds with
     `train` and `val`; the `val` of `fold` is `in_domain` here, and validation patients are drawn
-    from `train`. Cases that the file does not name are in no set. Raises InputError for an id that
-    the cohort does not have.
+    from `train`. Cases that the file does not name are in no set. Where the run's config lies
+    beside its file, the split knows whether `selection` has drawn `val`. Raises InputError for an
+    id that the cohort does not have.
     """
     content = _read(Path(path))
     if isinstance(content, list):
@@ -35,13 +39,11 @@ def from_file(
         sets = _checked(where, content[fold], cohort)
         if extra := sorted(sets.keys() - set(SIDES)):
             raise InputError(f"{where} has {extra} beside {list(SIDES)}: not as nnU-Net writes it")
-        val: list[list[Case]] = []
-        train: list[list[Case]] = []
-        for patients in strata(sets["train"], seed).values():
-            chosen, learned = cut(patients, val_fraction, option="val_fraction")
-            val += chosen
-            train += learned
-        return Split(cases_of(train), cases_of(val), {IN_DOMAIN: sets["val"]})
+        sites = strata(sets["train"], seed)
+        choosing = share(len(everyone(sites)), val_fraction, option="val_fraction")
+        val, learned = parted(sites, choosing, seed)
+        tests = {IN_DOMAIN: sets["val"]}
+        return Split(cases_of(everyone(learned)), cases_of(val), tests)
     if fold is not None:
         raise InputError(f"split.fold={fold}: {path} holds one split, without folds; leave it out")
     sets = _checked(path, content, cohort)
@@ -52,7 +54,20 @@ def from_file(
         for name, cases in sets.items()
         if name not in SIDES
     }
-    return Split(sets["train"], sets["val"], tests)
+    return Split(sets["train"], sets["val"], tests, _selection(Path(path)))
+
+
+def _selection(path: Path) -> str | None:
+    """The rule by which a run drew `val` anew, as the config beside its split.json says."""
+    config = path.with_name("config.yaml")
+    if path.name != "split.json" or not config.is_file():
+        return None
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except yaml.YAMLError:
+        return None  # of something else than a run
+    rule = content.get("selection") if isinstance(content, Mapping) else None
+    return None if rule == SOURCE_VAL else rule
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401
@@ -74,11 +89,6 @@ def _checked(where: str, content: Any, cohort: Cohort) -> dict[str, tuple[Case, 
     case_of = {case.id: case for case in cohort.cases}
     sets = {}
     for name, ids in content.items():
-        if name != set_name(name):
-            raise InputError(
-                f"{where}: the name of the set {name!r} may not hold '/', '\\', ';' or '+'; as in "
-                "'in_domain+noise3' it marks a shift, and the cases are those of 'in_domain'"
-            )
         if not isinstance(ids, list) or not all(isinstance(identity, str) for identity in ids):
             raise InputError(f"{where}: {name!r} should be a list of ids of cases")
         if unknown := [identity for identity in ids if identity not in case_of]:

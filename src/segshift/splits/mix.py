@@ -6,6 +6,7 @@ The same scanner, the same annotators, other patients: what a change of prevalen
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from segshift.cohort import Case, Cohort
 from segshift.cohort.checks import check_headers, load_label
 from segshift.errors import InputError
 from segshift.progress import threads, tracked
+from segshift.splits.parts import largest_part, reach
 from segshift.splits.sites import leave_site_out, random
 from segshift.splits.split import IN_DOMAIN, Split, set_name
 from segshift.splits.strata import Patient, cases_of, proportional, strata
@@ -31,6 +33,7 @@ def prevalence(
     prevalence: float | Sequence[float] | None = None,
     volume_ml: float | Sequence[float] | None = None,
     tolerance: float = 0.01,
+    site_tolerance: float = 0.05,
     held_out: str | Sequence[str] | None = None,
 ) -> Split:
     """Judge on parts of `in_domain` in which more or fewer cases have a structure, or more of it.
@@ -38,10 +41,11 @@ def prevalence(
     `prevalence-<structure>-<share>` is the largest part in which that share of the cases has the
     structure; `volume-<structure>-<ml>` the largest in which a case has that much of it on average
     (0 ml where there is none). The share is met within `tolerance`, the volume within that part of
-    itself; the number of cases is exact: no larger part is as near. No case comes twice, patients
-    stay whole, and cases that do not annotate the structure are in no part. `held_out` sites are
-    kept out as `leave_site_out` does. Reads the labels of `in_domain`. Raises InputError for what
-    no part reaches.
+    itself; the share of each site within `site_tolerance` of its share of all of them, since other
+    sites would be other scanners. The number of cases is exact: no larger part is as near. No case
+    comes twice, patients stay whole, and cases that do not annotate the structure are in no part.
+    `held_out` sites are kept out as `leave_site_out` does. Reads the labels of `in_domain`. Raises
+    InputError for what no part reaches.
     """
     if structure not in cohort.structures:
         raise InputError(
@@ -49,6 +53,7 @@ def prevalence(
         )
     shares, volumes = _wanted("prevalence", prevalence, 1), _wanted("volume_ml", volume_ml)
     _wanted("tolerance", [tolerance], 1)
+    _wanted("site_tolerance", [site_tolerance], 1)
     if not shares and not volumes:
         raise InputError(
             "split=prevalence takes split.prevalence=[0.2,0.8], the share of cases that have "
@@ -63,6 +68,8 @@ def prevalence(
     place = cohort.structures.index(structure)
     pool = [case for case in home.tests[IN_DOMAIN] if case.annotated[place]]
     measured = _volumes_ml(pool, place)
+    if not pool:
+        raise InputError(f"split.structure={structure}: no case of {IN_DOMAIN} annotates it")
     patients = proportional(strata(pool, seed))
     present = {identity: float(ml > 0) for identity, ml in measured.items()}
     sets = {}
@@ -73,67 +80,54 @@ def prevalence(
         for target in targets:
             scale = target if kind == "volume" else 1.0
             sets[set_name(kind, structure, f"{target:.12g}")] = _part(
-                patients, of_case, f"split.{option}", target, scale, tolerance
+                patients,
+                of_case,
+                f"split.{option}={target:g}",
+                target=target,
+                scale=scale,
+                tolerance=tolerance,
+                site_tolerance=site_tolerance,
             )
     return Split(home.train, home.val, {**home.tests, **sets})
-
-
-def largest_part(
-    cases: NDArray[np.int64], sums: NDArray[np.float64], *, low: float, high: float
-) -> NDArray[np.bool_] | None:
-    """Which patients (P,) make the largest part whose mean per case lies from `low` to `high`.
-
-    `cases` (P,) says how many each has, `sums` (P,) what they add up to. None if no part does.
-    Among patients alike the first ones are taken.
-    """
-    from scipy.optimize import LinearConstraint, milp  # half a second, and few splits need it
-
-    scale = max(abs(low), abs(high)) or 1.0  # the solver's own tolerance is absolute
-    rows = [cases, (sums - low * cases) / scale, (sums - high * cases) / scale]
-    found = milp(
-        -cases,
-        integrality=np.ones(len(cases)),
-        bounds=(0, 1),
-        constraints=LinearConstraint(np.stack(rows), [1, 0, -np.inf], [np.inf, np.inf, 0]),
-        options={"mip_rel_gap": 0},
-    )
-    if found.x is None:
-        return None
-    chosen = np.asarray(found.x > 0.5)
-    _, kinds = np.unique(np.column_stack([cases, sums]), axis=0, return_inverse=True)
-    for kind in range(kinds.max() + 1):
-        alike = np.flatnonzero(kinds == kind)
-        chosen[alike] = np.arange(len(alike)) < chosen[alike].sum()
-    return chosen
 
 
 def _part(
     patients: Sequence[Patient],
     of_case: Mapping[str, float],
-    option: str,
+    asked: str,
+    *,
     target: float,
     scale: float,
     tolerance: float,
+    site_tolerance: float,
 ) -> tuple[Case, ...]:
     """The largest part whose mean is `target` within `tolerance` times `scale`."""
-    cases = np.array([len(own) for own in patients], dtype=np.int64)
+    sites = sorted({case.site for own in patients for case in own})
+    cases = np.array([[sum(c.site == site for c in own) for own in patients] for site in sites])
     sums = np.array([sum(of_case[case.id] for case in own) for own in patients])
 
-    def within(near: float) -> NDArray[np.bool_] | None:
+    def within(near: float, apart: float) -> NDArray[np.bool_] | None:
         low, high = target - near * scale, target + near * scale
-        return largest_part(cases, sums, low=low, high=high) if patients else None
+        return largest_part(cases, sums, low=low, high=high, site_tolerance=apart)
 
-    chosen = within(tolerance)
+    chosen = within(tolerance, site_tolerance)
     if chosen is not None:
         return cases_of(own for own, is_in in zip(patients, chosen, strict=True) if is_in)
-    reach = f"from {(sums / cases).min():.4g} to {(sums / cases).max():.4g}" if patients else "none"
-    wider = (near for near in WIDER if near > tolerance and within(near) is not None)
-    near = next(wider, None)
+    low, high = reach(cases, sums, site_tolerance=site_tolerance)
+    shares = dict(zip(sites, (cases.sum(axis=1) / cases.sum()).round(3).tolist(), strict=True))
+    options = {
+        "tolerance": (w for w in WIDER if w > tolerance and within(w, site_tolerance) is not None),
+        "site_tolerance": (
+            w for w in WIDER if w > site_tolerance and within(tolerance, w) is not None
+        ),
+    }
+    advice = [f"split.{name}={w:g}" for name, found in options.items() for w in islice(found, 1)]
     raise InputError(
-        f"{option}={target:g}: no part of the {cases.sum()} annotated case(s) of in_domain has "
-        f"that within split.tolerance={tolerance:g}; whole patients reach values {reach}. "
-        + (f"Take split.tolerance={near:g}" if near else "Ask for another value")
-        + ", or more test cases with split.test_fraction"
+        f"{asked}: no part of the {cases.sum()} annotated case(s) of {IN_DOMAIN} has that within "
+        f"split.tolerance={tolerance:g} and the shares of the sites, {shares}, within "
+        f"split.site_tolerance={site_tolerance:g}; such parts reach values from {low:.4g} to "
+        f"{high:.4g}. {'Take ' + ' or '.join(advice) if advice else 'Ask for another value'}, or "
+        "more test cases with split.test_fraction"
     )
 
 

@@ -9,25 +9,33 @@ from dataclasses import replace
 from segshift.cohort import Cohort
 from segshift.errors import InputError
 from segshift.splits.split import IN_DOMAIN, Split, with_outside
-from segshift.splits.strata import Patient, cases_of, cut, strata
+from segshift.splits.strata import Patient, Sites, cases_of, everyone, parted, share, strata
 
 
 def random(cohort: Cohort, *, seed: int, val_fraction: float, test_fraction: float) -> Split:
-    """Hold out shares of every site's patients for validation and for `in_domain`."""
-    train: list[Patient] = []
-    val: list[Patient] = []
-    test: list[Patient] = []
-    for patients in strata(cohort.cases, seed).values():
-        held, kept = cut(patients, test_fraction, option="test_fraction")
-        chosen, learned = cut(kept, val_fraction, option="val_fraction")
-        test += held
-        val += chosen
-        train += learned
-    return Split(cases_of(train), cases_of(val), {IN_DOMAIN: cases_of(test)})
+    """Hold out shares of all patients for validation and for `in_domain`, of sites in proportion.
+
+    Raises InputError for fractions that leave nobody to learn from.
+    """
+    sites = strata(cohort.cases, seed)
+    count = len(everyone(sites))
+    testing = share(count, test_fraction, option="test_fraction")
+    choosing = share(count, val_fraction, option="val_fraction")
+    if val_fraction + test_fraction >= 1:
+        raise InputError(
+            f"split.val_fraction={val_fraction} and split.test_fraction={test_fraction} are of all "
+            "patients, and together leave none to train on; their sum must be below 1"
+        )
+    test, kept = parted(sites, testing, seed)
+    val, learned = parted(kept, min(choosing, max(count - testing - 1, 0)), seed)
+    return Split(cases_of(everyone(learned)), cases_of(val), {IN_DOMAIN: cases_of(test)})
 
 
 def kfold(cohort: Cohort, *, seed: int, folds: int, fold: int, val_fraction: float) -> Split:
-    """Test on fold number `fold` of `folds`; each patient is tested in exactly one fold."""
+    """Test on fold number `fold` of `folds`; each patient is tested in exactly one fold.
+
+    `val_fraction` is of the patients outside the fold.
+    """
     if not (type(folds) is int and type(fold) is int and folds >= 2 and 0 <= fold < folds):
         raise InputError(
             f"split.fold={fold} of split.folds={folds}: at least 2 folds, numbered 0 to folds - 1"
@@ -38,19 +46,16 @@ def kfold(cohort: Cohort, *, seed: int, folds: int, fold: int, val_fraction: flo
             f"split.folds={folds}, but {cohort.name} has {count} patient(s) at "
             f"{list(sites)}, one for each fold at most"
         )
-    train: list[Patient] = []
-    val: list[Patient] = []
     test: list[Patient] = []
+    kept: Sites = {}
     offset = 0  # goes on from site to site, so that many small sites still give even folds
-    for patients in sites.values():
-        held = [p for i, p in enumerate(patients, offset) if i % folds == fold]
-        kept = [p for i, p in enumerate(patients, offset) if i % folds != fold]
+    for site, patients in sites.items():
+        test += [p for i, p in enumerate(patients, offset) if i % folds == fold]
+        kept[site] = [p for i, p in enumerate(patients, offset) if i % folds != fold]
         offset += len(patients)
-        chosen, learned = cut(kept, val_fraction, option="val_fraction")
-        test += held
-        val += chosen
-        train += learned
-    return Split(cases_of(train), cases_of(val), {IN_DOMAIN: cases_of(test)})
+    choosing = share(len(everyone(kept)), val_fraction, option="val_fraction")
+    val, learned = parted(kept, choosing, seed)
+    return Split(cases_of(everyone(learned)), cases_of(val), {IN_DOMAIN: cases_of(test)})
 
 
 def leave_site_out(
@@ -64,6 +69,8 @@ def leave_site_out(
     """Train without the held-out sites; each becomes the evaluation set `site-<name>`."""
     given = held_out if isinstance(held_out, list | tuple) else (held_out,)
     sites_out = tuple(str(site) for site in given)
+    if len(set(sites_out)) < len(sites_out):
+        raise InputError(f"split.held_out={list(sites_out)} names a site twice; name each once")
     unknown = [site for site in sites_out if site not in cohort.sites]
     if unknown or not sites_out:
         what = f"names the unknown site(s) {unknown}" if unknown else "names no site"

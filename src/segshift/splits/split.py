@@ -9,23 +9,29 @@ from segshift.shifts import Identity, Shift
 
 IN_DOMAIN = "in_domain"  # the evaluation set of patients like those that are learned from
 MARKS = str.maketrans("/\\+;", "____")  # they part the names of results, and + marks a shift
+# What else is called like that: the sides in split.json, keys of the summary beside the sets'.
+TAKEN = ("train", "val", "gap", "worst_site", "shift", "worst_shift")
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
     """Patient-disjoint train, validation and named test sets.
 
-    Raises InputError for an empty set and for a patient on two sides, naming both.
+    Raises InputError for an empty set, for a patient on two sides, naming both, and for a set's
+    name that would be taken for something else.
     """
 
     train: tuple[Case, ...]
     val: tuple[Case, ...]
     tests: Mapping[str, tuple[Case, ...]]
+    selection: str | None = None  # the rule that has drawn `val` anew, if one has
 
     def __post_init__(self) -> None:
         """Check what no experiment survives: leaks and empty sets."""
         if not self.tests:
             raise InputError("the split has no evaluation set")
+        for name in self.tests:
+            _check_name(name)
         sides = {"train": self.train, "val": self.val, **self.tests}
         for name, cases in sides.items():
             if not cases:
@@ -76,6 +82,20 @@ def with_outside(home: Split, what: str, outside: Mapping[str, Iterable[Case]]) 
 def set_name(*parts: str) -> str:
     """The name of an evaluation set after a column, a value, a structure: its parts and dashes."""
     return "-".join(parts).translate(MARKS)
+
+
+def _check_name(name: str) -> None:
+    if name in TAKEN:
+        raise InputError(
+            f"an evaluation set may not be called {name!r}, which names something else in "
+            f"split.json or summary.json, as do {', '.join(TAKEN)}; take another name"
+        )
+    if not name or name.startswith(".") or name != set_name(name):
+        raise InputError(
+            f"the name of the evaluation set {name!r} may not be empty, begin with '.' nor hold "
+            "'/', '\\', ';' or '+'; as in 'in_domain+noise3' it marks a shift, and the cases are "
+            "those of 'in_domain'"
+        )
 
 
 def sorted_cases(cases: Iterable[Case]) -> tuple[Case, ...]:

@@ -1,6 +1,7 @@
 """What a study says in a terminal: its jobs, what they will cost, and how each of them ended."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from rich.text import Text
 
 from segshift.progress import is_watched
 from segshift.study.cost import Cost
-from segshift.study.folder import State, set_names
+from segshift.study.folder import State, job_file, run_folder, set_names
 from segshift.study.jobs import Job
 
 SHOWN_SETS = 6
@@ -43,13 +44,16 @@ def print_jobs(
 
 
 def cost_line(cost: Cost, *, done: int) -> str:
-    """The number of jobs, the steps and the time, in one line."""
+    """The number of jobs, the steps and, if it is known, the time, in one line."""
     from segshift.report.measures import duration  # with it matplotlib, here as below
 
     before = f", {done} done" if done else ""
+    time = (
+        cost.source if cost.seconds is None else f"about {duration(cost.seconds)} ({cost.source})"
+    )
     return (
         f"to do:     {cost.jobs} jobs{before}; {cost.steps} steps, {cost.passes} tests of a set; "
-        f"about {duration(cost.seconds)} ({cost.source})"
+        + time
     )
 
 
@@ -69,6 +73,22 @@ def oracle_line(jobs: Sequence[Job]) -> str:
         return ""
     folds = ",".join(map(str, range(next(iter(single.values())).config["split"]["folds"])))
     return f"oracle:    judges {', '.join(told)}; split.fold={folds} judges all"
+
+
+def precision_line(folder: Path, done: Sequence[Job]) -> str:
+    """Where machines took different precisions for `auto`, of which no job's identity can know."""
+    found: Counter[str] = Counter()
+    for job in done:
+        network = run_folder(job_file(folder, job.name)) / "network.json"
+        if job.config["trainer"]["precision"] == "auto" and network.is_file():
+            found[json.loads(network.read_text(encoding="utf-8"))["precision"]] += 1
+    if len(found) < 2:
+        return ""
+    told = ", ".join(f"{name} in {times} jobs" for name, times in sorted(found.items()))
+    return (
+        f"precision: {told}, as the machines of trainer.precision=auto took them; name one to "
+        "compare these jobs"
+    )
 
 
 def ended_line(folder: Path, *, seconds: float) -> str:

@@ -15,6 +15,7 @@ from segshift.study.folder import State
 from segshift.study.jobs import Job
 
 MEASURED_STEPS = 2  # after one that warms up
+START_S = 10.0  # a process with torch, MONAI and Lightning: 8 to 13 s on two cores
 # Options that do not change what a step of training takes, or not much.
 NOT_THE_NETWORK = ("split", "data", "store", "logger", "name", "shift", "train_patients")
 
@@ -23,13 +24,13 @@ NOT_THE_NETWORK = ("split", "data", "store", "logger", "name", "shift", "train_p
 class Cost:
     """Of the jobs that are still to do; `passes` are tests of a set as it is or through a shift.
 
-    `source` says where the seconds are from.
+    `source` says where the seconds are from, or why there are none.
     """
 
     jobs: int
     steps: int
     passes: int
-    seconds: float
+    seconds: float | None
     source: str
 
 
@@ -56,7 +57,7 @@ def known_cost(
 
 
 def measured_cost(left: Sequence[Job]) -> Cost:
-    """From real steps, on this machine, of each network among the jobs.
+    """From real steps, on this machine, of each network among the jobs, and the jobs' starts.
 
     Imports torch. One after the other: jobs side by side share the machine that was measured.
     """
@@ -64,11 +65,21 @@ def measured_cost(left: Sequence[Job]) -> Cost:
     for job in left:
         if _network(job) not in step_s:
             step_s[_network(job)] = measured_step_s(job.config)
-    seconds = sum(job.steps * step_s[_network(job)] for job in left)
-    return _cost(left, seconds, "steps measured here; validation and tests come on top")
+    seconds = sum(START_S + job.steps * step_s[_network(job)] for job in left)
+    return _cost(
+        left,
+        seconds,
+        f"steps measured here, {START_S:g} s a job to start; preparing data, validation, tests, "
+        "pages and attribution come on top",
+    )
 
 
-def _cost(left: Sequence[Job], seconds: float, source: str) -> Cost:
+def unmeasured_cost(left: Sequence[Job]) -> Cost:
+    """Of jobs that will run on machines that cannot be asked."""
+    return _cost(left, None, "how long is known once a job has finished")
+
+
+def _cost(left: Sequence[Job], seconds: float | None, source: str) -> Cost:
     steps, passes = sum(job.steps for job in left), sum(job.passes for job in left)
     return Cost(len(left), steps, passes, seconds, source)
 

@@ -23,11 +23,15 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """What one job is given, and what it is called among those that it is compared with."""
+    """What one job is given, and what it is called among those that it is compared with.
+
+    `in_turn` are the keys of `overrides` that every site of the cohort is given to, one by one.
+    """
 
     part: str
     overrides: tuple[str, ...]
     variant: str
+    in_turn: tuple[str, ...]
 
 
 def parts_of(
@@ -121,10 +125,13 @@ def combinations(part: Part, sites_of: SitesOf) -> Iterator[Combination]:
             [with_site(text, site) for site in sites] if names_each_site(text) else [text]
             for text in texts
         ]
+        in_turn = tuple(
+            word.key for text, word in zip(texts, part.words, strict=True) if names_each_site(text)
+        )
         for overrides in itertools.product(*choices):
             varied = [
                 text.lstrip("+")
                 for text, word in zip(overrides, part.words, strict=True)
                 if word.is_variant
             ]
-            yield Combination(part.name, overrides, " ".join(varied))
+            yield Combination(part.name, overrides, " ".join(varied), in_turn)

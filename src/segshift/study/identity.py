@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ IRRELEVANT = {
     "trainer.workers": "a patch is the same in every process that reads it",
 }
 
+COMPUTING = ("torch", "monai", "lightning")  # other versions end with other weights
+
 HashOf = Callable[[Path], str]
 
 
@@ -50,12 +53,17 @@ def read_all(cases: Iterable[Case], hash_of: HashOf) -> None:
 
 @functools.cache
 def code_hash() -> str:
-    """SHA-256, in hex, of the package's source files, as this process found them at first."""
+    """SHA-256, in hex, of the package's source files and the versions of COMPUTING.
+
+    As this process found them at first.
+    """
     package = Path(segshift.__file__).parent
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
         digest.update(f"{file.relative_to(package).as_posix()}\n".encode())
         digest.update(hashlib.sha256(file.read_bytes()).digest())
+    for name in COMPUTING:
+        digest.update(f"{name} {metadata.version(name)}\n".encode())
     return digest.hexdigest()
 
 
@@ -66,7 +74,7 @@ def check_unchanged(described: Mapping[str, Any]) -> None:
     """
     changed = "{} changed since the study was planned{}; run it again"
     if described["code"] != code_hash():
-        raise InputError(changed.format("the code of segshift", ""))
+        raise InputError(changed.format(f"the code of segshift, {' or '.join(COMPUTING)}", ""))
     config = OmegaConf.create(described["config"])
     try:
         cohort = build.cohort_of(config)

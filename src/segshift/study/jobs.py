@@ -18,7 +18,9 @@ from segshift.results.names import file_name
 from segshift.splits import IN_DOMAIN, Split, evaluation_sets
 from segshift.study.expansion import Combination, Part, combinations
 from segshift.study.identity import hashes, identity, read_all
+from segshift.study.words import with_site
 
+SOURCE = "split.source"
 NAMED_SITES = 3  # more of them in a job's name would not be read
 
 
@@ -27,10 +29,11 @@ class Job:
     """One run of the study, frozen: the resolved `config` is all that its process needs.
 
     One that several parts or variants name is there for each of them, under the same `name`.
-    `train` names the training sites, joined by +; `variant` what the study compares; `seed` and
-    `fold` are texts, "" where there is none; `steps` are those of the training, `passes` the
-    evaluation sets with their shifts. `oracle`: held-out and all patients of its one training site,
-    (0, 0) for other splits.
+    `train` names the sites that its split trains at, joined by +, also where `train_patients` or
+    `selection` takes all patients of one away; `variant` what the study compares; `seed` and `fold`
+    are texts, "" where there is none; `steps` are those of the training, `passes` the evaluation
+    sets with their shifts. `oracle`: held-out and all patients of its one training site, (0, 0) for
+    other splits.
     """
 
     name: str
@@ -50,12 +53,13 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """A combination whose options, cohort and split are sound."""
+    """A combination whose options, cohort and split are sound; the split trains at `sites`."""
 
     combination: Combination
     choices: Mapping[str, str]
     config: Mapping[str, Any]
     cohort: Cohort
+    sites: tuple[str, ...]
     split: Split
     passes: int
 
@@ -101,6 +105,7 @@ def jobs_of(parts: Sequence[Part], *, group: str) -> tuple[Job, ...]:
         first = firsts.setdefault(digest, _job(each, digest, group))
         part, variant = each.combination.part, each.combination.variant
         jobs.setdefault((part, variant, digest), replace(first, part=part, variant=variant))
+    _refuse_alike(jobs.values())
     return tuple(jobs.values())
 
 
@@ -158,26 +163,66 @@ def _checked(one: Combination, cohort_of: Any) -> _Checked:  # noqa: ANN401
     content = OmegaConf.to_container(config)
     assert isinstance(content, dict)
     plain = {str(key): value for key, value in content.items()}
-    split = build.split_of(config, cohort)
+    try:
+        whole: Split = build.instantiate(config.split)(cohort)
+    except InputError as error:
+        _hint(error, one, config.split.get("source"), cohort.sites)
+        raise
+    split = build.narrowed(config, whole)
+    _check_labelled(split)
+    sites = tuple(sorted({case.site for case in whole.train}))
     passes = len(evaluation_sets(split.tests, build.shifts_of(config)))
-    return _Checked(one, choices, plain, cohort, split, passes)
+    return _Checked(one, choices, plain, cohort, sites, split, passes)
+
+
+def _hint(error: InputError, one: Combination, own: object, sites: Sequence[str]) -> None:
+    """How a matrix goes on without the row of a site that is too small to be trained at."""
+    if SOURCE in one.in_turn:
+        others = [with_site(SOURCE, site).partition("=")[2] for site in sites if site != own]
+        words = f"{SOURCE}={','.join(others)}"
+        error.add_note(f"{words} trains at the other sites and still tests at {own}")
+
+
+def _check_labelled(split: Split) -> None:
+    """A run would say so as well, but each of them only after it has started."""
+    for name, cases in {"train": split.train, "val": split.val, **split.tests}.items():
+        if unlabelled := [case.id for case in cases if not case.label_paths]:
+            raise InputError(
+                f"{len(unlabelled)} case(s) of {name!r} have no label, such as {unlabelled[:5]}, "
+                "and can be neither trained on nor scored; label them or take their lines out of "
+                "the manifest"
+            )
+
+
+def _refuse_alike(jobs: Iterable[Job]) -> None:
+    """Raises InputError for two networks that the tables would take for one."""
+    firsts: dict[tuple[str, ...], Job] = {}
+    for job in jobs:
+        key = job.part, job.variant, job.train, job.seed, job.fold
+        first = firsts.setdefault(key, job)
+        if first is not job:
+            apart = sorted({*first.overrides} ^ {*job.overrides})
+            raise InputError(
+                f"{first.name} and {job.name} differ in {' and '.join(apart)} alone, which the "
+                f"tables of a part do not tell apart (both are trained at {job.train}); leave one "
+                "out, or give it a part of its own"
+            )
 
 
 def _oracle(one: _Checked) -> tuple[int, int]:
     if not str(one.config["split"]["_target_"]).endswith(".single_source"):
         return 0, 0
-    site = one.split.train[0].site
+    (site,) = one.sites
     every = {case.patient for case in one.cohort.cases if case.site == site}
     return len({case.patient for case in one.split.tests[IN_DOMAIN]}), len(every)
 
 
 def _job(one: _Checked, digest: str, group: str) -> Job:
     config, trainer = one.config, one.config["trainer"]
-    sites = sorted({case.site for case in one.split.train})
     fold = one.config["split"].get("fold")
     seed, fold = str(config["seed"]), "" if fold is None else str(fold)
     label = "-".join([
-        _sites_label(sites, one.cohort.sites),
+        _sites_label(one.sites, one.cohort.sites),
         *(one.choices.get(group, "") for group in ("split", "model", "loss")),
         f"seed{seed}",
         *([f"fold{fold}"] if fold else []),
@@ -185,7 +230,7 @@ def _job(one: _Checked, digest: str, group: str) -> Job:
     return Job(
         name=f"{file_name(label)}-{digest[:8]}",
         part=one.combination.part,
-        train="+".join(sites),
+        train="+".join(one.sites),
         variant=one.combination.variant,
         seed=seed,
         fold=fold,

@@ -16,7 +16,7 @@ from segshift import build
 from segshift.errors import InputError
 from segshift.results import DONE, FAILED
 from segshift.results.drafts import write_whole
-from segshift.study.cost import known_cost, measured_cost
+from segshift.study.cost import known_cost, measured_cost, unmeasured_cost
 from segshift.study.expansion import checked_study, parts_of
 from segshift.study.folder import (
     WAITING,
@@ -61,16 +61,21 @@ def carry_out(planned: Study, *, report: Callable[[Study], None]) -> None:
 
     Exits with 1 if a job failed, was stopped by Ctrl-C or SIGTERM; what to do is then said.
     """
+    from segshift.study.console import precision_line
+
     again = f"the same command goes on: {planned.command}"
     try:
         with termination_as_interrupt(), locked(planned.folder):
             failed = run_study(planned)
             now = states(planned.folder, planned.jobs, attribute=planned.attribute)
-            jobs = distinct(planned.jobs)
-            gather_rows(planned.folder, [j.name for j in jobs if now[j.name].status == DONE])
+            done = [j for j in distinct(planned.jobs) if now[j.name].status == DONE]
+            gather_rows(planned.folder, [job.name for job in done])
             report(planned)
+            if precision := precision_line(planned.folder, done):
+                print(precision)
     except KeyboardInterrupt:
-        sys.exit(f"stopped; what is done is kept; {again}")
+        left = planned.launcher.left()
+        sys.exit(f"stopped; what is done is kept; {again}" + (f"\n{left}" if left else ""))
     if failed:
         total = len(distinct(planned.jobs))
         sys.exit("\n  ".join([f"{len(failed)} of {total} jobs failed:", *failed]) + f"\n{again}")
@@ -130,16 +135,21 @@ def planned_study(words: Sequence[str]) -> Study:
 
 def show(planned: Study) -> None:
     """Print the jobs, where they stand, and what the rest will cost."""
-    from segshift.study.console import cost_line, oracle_line, print_jobs
+    from segshift.study.console import cost_line, oracle_line, precision_line, print_jobs
 
     now = states(planned.folder, planned.jobs, attribute=planned.attribute)
     print_jobs(planned.jobs, now)
     jobs = distinct(planned.jobs)
     left = [job for job in jobs if now[job.name].status != DONE]
+    done = [job for job in jobs if now[job.name].status == DONE]
     if left:
-        at_once = planned.launcher.at_once
-        cost = known_cost(left, jobs, now, at_once=at_once) or measured_cost(left)
-        print(cost_line(cost, done=len(jobs) - len(left)))
+        launcher = planned.launcher
+        known = known_cost(left, jobs, now, at_once=launcher.at_once)
+        # A login node of a cluster is another machine than those that will train.
+        cost = known or (measured_cost(left) if launcher.here else unmeasured_cost(left))
+        print(cost_line(cost, done=len(done)))
+    if precision := precision_line(planned.folder, done):
+        print(precision)
     if oracle := oracle_line(planned.jobs):
         print(oracle)
     print(f"study:     {planned.folder}")

@@ -15,6 +15,7 @@ from typing import Protocol
 from segshift.errors import InputError
 from segshift.study.jobs import Job
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 GRACE_S = 15.0  # for a process that was asked to end
 TOLD_LINES = 8  # of the log of a job that failed
 TOLD_BYTES = 16_384
@@ -35,13 +36,20 @@ class Process(Protocol):
 
 
 class Launcher(Protocol):
-    """Starts jobs on some machine; `at_once` of them run at a time, looked at every `poll_s`."""
+    """Starts jobs; `at_once` of them run at a time, looked at every `poll_s`.
+
+    `here`: on this machine, so that it can be asked what they will take.
+    """
 
     at_once: int
     poll_s: float
+    here: bool
 
     def start(self, file: Path) -> Process:
         """Start the job that `file` describes."""
+
+    def left(self) -> str:
+        """What goes on after the study was stopped, in words; "" if nothing does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,9 @@ def job_command(file: Path) -> list[str]:
 
 
 class LocalLauncher:
-    """Processes on this machine, which share its processors evenly."""
+    """Processes on this machine, which share its processors and its GPUs evenly."""
+
+    here = True
 
     def __init__(
         self, *, workers: int, command: Command = job_command, poll_s: float = 0.2
@@ -72,20 +82,30 @@ class LocalLauncher:
         check_number("workers", workers, least=1)
         self.at_once, self.poll_s, self.command = workers, poll_s, command
         self.environment = {**os.environ, "PYTHONUNBUFFERED": "1", **_threads(workers)}
+        self.gpus = gpu_shares(visible_gpus(), workers=workers)
+        self.places: list[LocalProcess | None] = [None] * workers
 
     def start(self, file: Path) -> "LocalProcess":
         """Start it with its output in the log beside the file, behind what an earlier one said."""
+        ended = (p is None or p.ended() is not None for p in self.places)
+        place = list(ended).index(True)
         with file.with_suffix(".log").open("ab") as log:
-            return LocalProcess(
+            process = LocalProcess(
                 subprocess.Popen(
                     self.command(file),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=self.environment,
+                    env={**self.environment, **self.gpus[place]},
                     start_new_session=True,  # a terminal's Ctrl-C reaches the study alone
                 )
             )
+        self.places[place] = process
+        return process
+
+    def left(self) -> str:
+        """Nothing: they are ended with the study."""
+        return ""
 
 
 class LocalProcess:
@@ -173,6 +193,32 @@ def last_lines(log: Path) -> str:
     except OSError:
         return ""
     return "\n".join([line for line in lines if line.strip()][-TOLD_LINES:])
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """The GPUs that CUDA would show to a process, as its variable names them; asks no torch."""
+    if VISIBLE in os.environ:
+        return tuple(name for name in os.environ[VISIBLE].split(",") if name)
+    try:
+        told = subprocess.run(
+            ["nvidia-smi", "--list-gpus"], capture_output=True, encoding="utf-8", check=True
+        )
+    except (OSError, subprocess.CalledProcessError):  # no driver, no GPU
+        return ()
+    lines = [line for line in told.stdout.splitlines() if line.startswith("GPU ")]
+    return tuple(map(str, range(len(lines))))
+
+
+def gpu_shares(gpus: Sequence[str], *, workers: int) -> tuple[Mapping[str, str], ...]:
+    """What each of the workers has to add to its environment, to see its share of the GPUs alone.
+
+    As many each as there are for all; of fewer GPUs than workers some share one.
+    """
+    if workers == 1 or not gpus:
+        return ({},) * workers
+    each = max(len(gpus) // workers, 1)
+    starts = (place * each % len(gpus) for place in range(workers))
+    return tuple({VISIBLE: ",".join(gpus[start : start + each])} for start in starts)
 
 
 def _threads(workers: int) -> dict[str, str]:

@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,15 @@ from segshift.errors import InputError
 from segshift.study.running import Command, check_number, job_command
 
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL")
+# What sacct says where it keeps no records, and of a job that may or may not come back.
+UNCERTAIN = ("UNKNOWN", "PREEMPTED")
+ASKED_EVERY_S = 60.0  # squeue, of each such job: clusters ask not to be asked more
 
 
 class SlurmLauncher:
     """Submits jobs with one set of resources. Raises InputError on a machine without `sbatch`."""
+
+    here = False
 
     def __init__(
         self,
@@ -46,6 +52,7 @@ class SlurmLauncher:
             if type(value) not in (int, float) or not 0 < value < math.inf:
                 raise InputError(f"launcher.{name}={value}: a number above 0")
         self.at_once, self.poll_s, self.command = at_once, poll_s, command
+        self.started: list[SlurmProcess] = []
         self.parameters: dict[str, Any] = {
             "timeout_min": max(round(hours * 60), 1),
             "cpus_per_task": cpus,
@@ -64,17 +71,24 @@ class SlurmLauncher:
 
         folder, record = file.parent / "slurm", file.with_suffix(".slurm")
         if record.is_file():
-            earlier = submitit.SlurmJob(
-                folder=folder, job_id=record.read_text(encoding="utf-8").strip()
-            )
-            if not _is_over(earlier):
-                return SlurmProcess(earlier)
+            number = record.read_text(encoding="utf-8").strip()
+            earlier = SlurmProcess(submitit.SlurmJob(folder=folder, job_id=number))
+            if not earlier.is_over():
+                print(f"waiting for SLURM job {number} ({earlier.job.state}), submitted before")
+                self.started.append(earlier)
+                return earlier
         executor = submitit.AutoExecutor(folder=folder, cluster="slurm")
         executor.update_parameters(name=file.stem, **self.parameters)
         log = str(file.with_suffix(".log").resolve())
         job = executor.submit(run_command, list(self.command(file.resolve())), log)
         record.write_text(f"{job.job_id}\n", encoding="utf-8")
-        return SlurmProcess(job)
+        self.started.append(SlurmProcess(job))
+        return self.started[-1]
+
+    def left(self) -> str:
+        """The jobs that had not ended when they were last looked at."""
+        numbers = " ".join(str(each.job.job_id) for each in self.started if not each.over)
+        return f"SLURM keeps {numbers}; to end them: scancel {numbers}" if numbers else ""
 
 
 class SlurmProcess:
@@ -82,20 +96,52 @@ class SlurmProcess:
 
     def __init__(self, job: Any) -> None:  # noqa: ANN401 - submitit is imported where it is used
         self.job = job
+        self.over = False
+        self.asked_s = -math.inf
 
     def ended(self) -> str | None:
         """How it ended: that its process failed, or what SLURM did to it."""
-        if not _is_over(self.job):
+        if not self.is_over():
             return None
-        if not self.job.paths.result_pickle.exists():
-            return f"SLURM job {self.job.job_id} {self.job.state}"
-        return f"SLURM job {self.job.job_id} failed" if self.job.exception() else ""
+        name = f"SLURM job {self.job.job_id}"
+        if self.job.paths.result_pickle.exists():
+            return f"{name} failed" if self.job.exception() else ""
+        gone = ", no longer in the queue" if self._is_uncertain() else ""
+        return f"{name} {self.job.state}{gone}"
+
+    def is_over(self) -> bool:
+        """Whether it has ended, by its result, by `sacct` or, where that cannot tell, `squeue`."""
+        self.over = self.over or self._has_ended()
+        return self.over
+
+    def _has_ended(self) -> bool:
+        if self.job.done() or any(self.job.state.startswith(state) for state in OVER):
+            return True
+        if not self._is_uncertain() or time.monotonic() - self.asked_s < ASKED_EVERY_S:
+            return False
+        self.asked_s = time.monotonic()
+        return is_gone(self.job.job_id)
+
+    def _is_uncertain(self) -> bool:
+        return any(self.job.state.startswith(state) for state in UNCERTAIN)
 
     def terminate(self) -> None:
         """Leave it in the queue."""
 
     def kill(self) -> None:
         """Leave it in the queue."""
+
+
+def is_gone(number: str) -> bool:
+    """Whether `squeue` says that the job is not in the queue; False where it cannot tell."""
+    try:
+        told = subprocess.run(
+            ["squeue", "-h", "-j", number], capture_output=True, encoding="utf-8", check=False
+        )
+    except OSError:
+        return False
+    forgotten = "Invalid job id" in told.stderr  # it says so of a job that ended a while ago
+    return forgotten or (told.returncode == 0 and not told.stdout.strip())
 
 
 def run_command(command: Sequence[str], log: str) -> int:
@@ -107,7 +153,3 @@ def run_command(command: Sequence[str], log: str) -> int:
             command, stdout=output, stderr=subprocess.STDOUT, env=environment, check=True
         )
     return done.returncode
-
-
-def _is_over(job: Any) -> bool:  # noqa: ANN401
-    return bool(job.done()) or any(job.state.startswith(state) for state in OVER)

@@ -14,7 +14,8 @@ from segshift.errors import InputError
 
 EACH_SITE = "each_site"
 OWN_KEYS = ("study", "name", "folder", "workers", "launcher", "dry_run")  # of conf/study.yaml
-SITE_KEYS = ("split.source", "split.held_out")  # choose who is learned from, as each_site does
+SITE_KEYS = ("split.source", "split.held_out")  # choose the training sites, which name a line
+SITE_GROUPS = ("split", "data")  # with each_site, their options do too
 NO_STRINGS = ("null", "true", "false", "nan", "inf")  # in Hydra's grammar
 REPEATED = ("seed", "split.fold")  # columns of their own, not variants
 
@@ -28,9 +29,10 @@ class Word:
 
     @property
     def is_variant(self) -> bool:
-        """Whether its values are what the study compares."""
-        sited = self.key in SITE_KEYS or any(names_each_site(text) for text in self.texts)
-        return len(self.texts) > 1 and self.key not in REPEATED and not sited
+        """Whether its values are what the study compares: neither the sites nor repetitions."""
+        in_turn = any(names_each_site(text) for text in self.texts)
+        sited = self.key in SITE_KEYS or (in_turn and self.key.split(".")[0] in SITE_GROUPS)
+        return (in_turn or len(self.texts) > 1) and self.key not in REPEATED and not sited
 
 
 def divided(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[Word, ...]]:

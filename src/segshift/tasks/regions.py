@@ -8,7 +8,7 @@ import torch
 
 from segshift.errors import InputError
 from segshift.losses import IGNORE
-from segshift.metrics import Metric
+from segshift.metrics import Metric, check_metrics
 from segshift.tasks.task import Loss, Output, Score, deeply_supervised, scored
 
 
@@ -40,6 +40,7 @@ class Regions:
                 f"task.regions={regions}: a mapping of names to lists of structures out of "
                 f"{list(structures)}"
             )
+        check_metrics(metrics)
         self.structures, self.metrics = tuple(regions), tuple(metrics)
         # The class indices of each region; plain numbers, which need no copy to a device.
         self.parts = tuple(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from segshift.metrics import Metric
+from segshift.metrics import Metric, check_metrics
 from segshift.tasks.task import Loss, Output, Score, deeply_supervised, scored
 
 
@@ -14,6 +14,7 @@ class Semantic:
     """Exclusive structures: softmax over background and structures, the strongest wins."""
 
     def __init__(self, *, structures: Sequence[str], metrics: Sequence[Metric]) -> None:
+        check_metrics(metrics)
         self.structures, self.metrics = tuple(structures), tuple(metrics)
 
     @property

@@ -26,6 +26,7 @@ from segshift.cohort.images.header import (
 from segshift.errors import InputError
 
 __all__ = [
+    "LABEL_SUFFIXES",
     "SUFFIXES",
     "Geometry",
     "image_files",
@@ -79,6 +80,7 @@ _WRITERS = {
     ".tif": pictures.write_label,
 }
 SUFFIXES = tuple(_FORMATS)
+LABEL_SUFFIXES = tuple(_WRITERS)
 MAP_SUFFIX = ".nii.gz"  # of every image's maps: the other formats do not all hold real numbers
 
 

@@ -21,6 +21,7 @@ NEEDED = (
     "StudyTime", "AccessionNumber", "ReferringPhysicianName",
 )  # fmt: skip
 UNIQUE = ("StudyInstanceUID", "FrameOfReferenceUID")
+UNICODE = "ISO_IR 192"  # as which names of any language are written
 LONGEST_TERM = 64  # characters of a label, and of a code's meaning
 LONGEST_CODE = 16
 
@@ -42,15 +43,13 @@ def write(
     segments = [
         highdicom.seg.SegmentDescription(
             segment_number=number,
-            segment_label=structure[:LONGEST_TERM],
+            segment_label=term,
             segmented_property_category=codes.SCT.AnatomicalStructure,
-            segmented_property_type=CodedConcept(
-                structure[:LONGEST_CODE], CODES, structure[:LONGEST_TERM]
-            ),
+            segmented_property_type=CodedConcept(code, CODES, term),
             algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=method,
         )
-        for number, structure in enumerate(names, start=1)
+        for number, (code, term) in enumerate(_codes_and_terms(names), start=1)
     ]
     # (k, j, i, segment): a frame has the series' rows and columns.
     frames = np.stack([mask.transpose(2, 1, 0) for mask in masks], axis=-1).astype(np.uint8)
@@ -71,6 +70,7 @@ def write(
                 software_versions=version,
                 device_serial_number="0",
                 content_label="SEGMENTATION",
+                specific_character_set=UNICODE,
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
@@ -78,6 +78,21 @@ def write(
                 "series to NIfTI"
             ) from error
         made.save_as(path)
+
+
+def _codes_and_terms(names: Sequence[str]) -> list[tuple[str, str]]:
+    """A code and a term for each structure; codes end in its number where short names are alike.
+
+    Raises InputError for an empty name.
+    """
+    if not all(name.strip() for name in names):
+        raise InputError(f"structures {list(names)}: an empty name is none in DICOM; name them all")
+    whole = [name.strip().replace("\\", "/") for name in names]  # a backslash separates values
+    codes = [name[:LONGEST_CODE].strip() for name in whole]
+    if len(set(codes)) < len(codes):
+        ends = [f"_{number}" for number, _ in enumerate(whole, start=1)]
+        codes = [n[: LONGEST_CODE - len(e)] + e for n, e in zip(whole, ends, strict=True)]
+    return [(code, name[:LONGEST_TERM]) for code, name in zip(codes, whole, strict=True)]
 
 
 def _source(file: Path, *, apart_mm: float) -> Any:  # noqa: ANN401
