@@ -284,20 +284,30 @@ def test_padding_is_at_the_end_and_leaves_two_voxels():
 DIRTY = {"MALLOC_PERTURB_": "128"}  # glibc fills what it hands out: with 0x7f, huge in bfloat16
 
 
-@pytest.mark.parametrize("edges", [(2, 4, 4), (1, 5, 5), (4, 4, 4)])
-def test_no_gradient_reads_memory_that_nobody_wrote(edges):
-    """Without exact_on_small_maps, the first two are as large as the dirt in the memory."""
+@pytest.mark.parametrize(
+    ("layer", "edges"),
+    [
+        ("Conv3d(32, 32, 3, padding=1, groups=32)", (2, 4, 4)),
+        ("Conv3d(32, 32, 3, padding=1, groups=32)", (4, 4, 4)),
+        ("Conv2d(8, 8, 3, padding=1, stride=2)", (1, 1)),
+        ("ConvTranspose3d(32, 32, 3, stride=2, padding=1, groups=32)", (1, 1, 1)),
+        ("ConvTranspose2d(32, 32, 3, stride=2, padding=1, groups=32)", (1, 1)),
+    ],
+)
+def test_no_gradient_reads_memory_that_nobody_wrote(layer, edges):
+    """Without exact_on_small_maps, all but the second are as large as the dirt in the memory."""
     code = f"""
 import torch
 from segshift.networks import exact_on_small_maps
 torch.manual_seed(0)
-convolution = torch.nn.Conv3d(32, 32, 3, padding=1, groups=32)
-image = torch.randn(2, 32, *{edges})
+convolution = torch.nn.{layer}
+channels_last = {{2: torch.channels_last, 3: torch.channels_last_3d}}[{len(edges)}]
+image = torch.randn(2, convolution.in_channels, *{edges})
 convolution(image).square().sum().backward()
 expected, convolution.weight.grad = convolution.weight.grad, None
-exact_on_small_maps(convolution.to(memory_format=torch.channels_last_3d))
+exact_on_small_maps(convolution.to(memory_format=channels_last))
 with torch.autocast("cpu", torch.bfloat16):
-    output = convolution(image.to(memory_format=torch.channels_last_3d))
+    output = convolution(image.to(memory_format=channels_last))
 assert output.dtype == torch.bfloat16
 output.float().square().sum().backward()
 print(float((convolution.weight.grad - expected).abs().max() / expected.abs().max()))
