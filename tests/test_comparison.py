@@ -160,6 +160,27 @@ def test_a_rare_structure_is_in_every_resample_that_counts(tmp_path: Path) -> No
     assert ranks["high"].max() < 0.7
 
 
+def test_without_a_resample_that_counts_there_is_neither_interval_nor_ranking(
+    tmp_path: Path,
+) -> None:
+    """100 structures of two patients each: no resample draws one of the two of every pair."""
+    for name, dice in (("a", 0.5), ("b", 0.6)):
+        rows = [
+            Row(name, "in_domain", f"c{p}", f"p{p}", "A", f"s{s % 100}", "dice", dice)
+            for p in range(100)
+            for s in (p, p + 1)
+        ]
+        write_rows(tmp_path / name / "rows.csv", rows)
+    comparison = compared([tmp_path / "a", tmp_path / "b"])
+    (line,) = comparison.differences.to_dict("records")
+    assert line["difference"] == pytest.approx(0.1)
+    assert math.isnan(line["low"])
+    assert math.isnan(line["high"])
+    assert comparison.runs["mean"].tolist() == pytest.approx([0.5, 0.6])
+    assert comparison.runs["rank"].tolist() == [2, 1]
+    assert comparison.runs[["low", "high", "rank_1", "rank_2"]].isna().all(axis=None)
+
+
 def test_one_patient_gives_neither_interval_nor_ranking(tmp_path: Path) -> None:
     paths = [
         write(tmp_path / n, lambda p, s, d=d: d, patients=1) for n, d in (("a", 0.5), ("b", 0.6))
@@ -209,7 +230,7 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
 def test_the_command_prints_and_writes_tables_and_a_figure(
     three: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_command(*three, "-o", tmp_path / "new" / "out", "--resamples", 500)
+    run_command(*three, "-o", tmp_path / "new" / "out", "--resamples", 1000)
     printed = capsys.readouterr().out
     assert "in_domain: dice, higher is better" in printed
     assert "corrected for 3 comparisons" in printed
@@ -258,12 +279,29 @@ def test_sets_under_a_shift_are_compared_if_asked_for(
     left_out: str,
 ) -> None:
     runs = two_runs(tmp_path, {"in_domain": 0.9, **NOISY})
-    run_command(*runs, "-o", tmp_path / "out", "--resamples", 100, *options)
+    run_command(*runs, "-o", tmp_path / "out", "--resamples", 1000, *options)
     lines = pd.read_csv(tmp_path / "out" / "comparison.csv")
     assert lines["set"].tolist() == expected  # as many as Holm's correction counts
     printed = " ".join(capsys.readouterr().out.split())
     assert left_out in printed
     assert ("not compared" in printed) == bool(left_out)
+    assert ("--shifted all" in printed) == bool(left_out)
+
+
+def test_shifted_is_advised_only_if_a_set_under_a_shift_was_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = two_runs(tmp_path, {"in_domain": 0.9, "site-B": 0.8})
+    run_command(*runs, "-o", tmp_path / "out", "--resamples", 1000, "--set", "in_domain")
+    printed = capsys.readouterr().out
+    assert "1 of 2 sets not compared: site-B; --set NAME compares one" in " ".join(printed.split())
+    assert "--shifted" not in printed
+
+
+def test_fewer_resamples_than_rare_structures_need_are_refused(tmp_path: Path) -> None:
+    runs = two_runs(tmp_path, {"in_domain": 0.9})
+    with pytest.raises(InputError, match="--resamples 999: 1000 or more, 10000 to report"):
+        run_command(*runs, "-o", tmp_path / "out", "--resamples", 999)
 
 
 def test_sets_that_are_not_there_are_named(tmp_path: Path) -> None:
@@ -279,7 +317,7 @@ def test_failures_are_of_the_cases_that_all_runs_have(
 ) -> None:
     more = write(tmp_path / "more", lambda p, s: 0.0 if p >= 12 else 0.9)
     fewer = write(tmp_path / "fewer", lambda p, s: 0.9, patients=12, structures=("liver",))
-    run_command(more, fewer, "-o", tmp_path / "out", "--resamples", 100)
+    run_command(more, fewer, "-o", tmp_path / "out", "--resamples", 1000)
     assert "failures: none at 2 sites of 2 runs" in capsys.readouterr().out
     profile = pd.read_csv(tmp_path / "out" / "failures.csv").set_index("run")
     assert profile["failed"].to_dict() == {"fewer": 0, "more": 0}

@@ -253,17 +253,32 @@ class TestMembers:
 
     @pytest.mark.parametrize("view", [View((8, 8)), View((4, 8, 8))])
     @pytest.mark.parametrize("budget_gb", [3, 1e-9])
-    def test_the_spread_counts_every_voxel_of_the_image_once(self, view, budget_gb):
-        """However many windows show it, and none of the padding: x is narrower than a window."""
+    @pytest.mark.parametrize(
+        ("shape", "onto"),
+        [((11, 21, 5), (11, 21, 5)), ((20, 8, 8), (20, 8, 8)), ((20, 16, 8), (3, 16, 8))],
+    )
+    def test_the_spread_counts_every_voxel_of_the_image_once(self, view, shape, onto, budget_gb):
+        """However many windows show it, one a plane or several, and none of the padding.
+
+        Also slices that lie so dense that a coarser case needs none of them.
+        """
         torch.manual_seed(0)
         networks = [pointwise(view, 1) for _ in range(3)]
         for network in networks:
             nn.init.normal_(network.layer.weight, std=3)
-        image, spread = torch.randn(1, 11, 21, 5), Spread()
-        for _ in predict_slabs(
-            networks, image, view, activation=softmax, spread=spread, budget_gb=budget_gb
-        ):
-            pass
+        image, spread = torch.randn(1, *shape), Spread()
+        parts = predict_slabs(
+            networks,
+            image,
+            view,
+            activation=softmax,
+            spread=spread,
+            budget_gb=budget_gb,
+            shape=onto,
+        )
+        covered = 0
+        while covered < onto[0]:
+            covered += next(parts).probability.shape[1]
         each = torch.stack([full_pass(network, image, view) for network in networks])
         expected = each.square().mean(0).flatten(1).sum(1)
         expected = expected / each.mean(0).square().flatten(1).sum(1)

@@ -134,6 +134,19 @@ def test_many_rare_structures_leave_a_mean_without_an_interval() -> None:
     assert lines["dice_low"].isna().to_dict() == {name: name == "mean" for name in lines.index}
 
 
+def test_the_interval_of_a_gap_is_of_the_sets_of_that_gap() -> None:
+    """No resample of C has all of its structures: without C it would be another gap's interval."""
+    inside = np.full((20, 1, 100), 0.9) - np.linspace(0, 0.02, 20)[:, None, None]
+    near = inside[:, :, :1] - 0.1
+    far = np.full((100, 1, 100), math.nan)
+    far[range(100), 0, range(100)] = far[range(-1, 99), 0, range(100)] = 0.1
+    rows = rows_of("in_domain", inside) + rows_of("site-B", near, site="B")
+    rows += rows_of("site-C", far, site="C")
+    summary = summarise(frame(rows), {"dice": True})
+    assert summary["test/gap/dice"] == pytest.approx((0.1 + 0.79) / 2)
+    assert not any(key.startswith("test/gap/dice_") for key in summary)
+
+
 def test_a_gap_is_over_the_same_structures_in_every_resample() -> None:
     rows = rows_of("in_domain", rare_lesion())
     rows += rows_of("site-B", rare_lesion(lost=0.06), site="B")

@@ -11,6 +11,8 @@ import pytest
 from study_inputs import fill_study, row, write_jobs
 
 from segshift.errors import InputError
+from segshift.report.study_page import gap_lines
+from segshift.report.study_words import answers
 from segshift.results import (
     Row,
     Study,
@@ -31,6 +33,7 @@ from segshift.results.study import line_names, place_name, sites_of
 
 LINE = ("part", "variant", "train")
 SOURCE = {"part": "single_source"}
+BOTH = ("liver", "lesion")
 
 
 def study_of(folder: Path, jobs: Iterable[dict[str, str]], rows: Iterable[Row]):
@@ -113,7 +116,8 @@ def test_gap_is_split_by_hand_into_a_harder_site_and_the_shift(two_sites) -> Non
     assert line["harder"] == pytest.approx(at_home - oracle)
     assert line["shift"] == pytest.approx(oracle - outside)
     assert line["p"] == sign_flip_p([0.35, 0.4])
-    assert (line["patients"], line["paired"], line["unpaired"], line["seeds"]) == (2, 2, 0, 2)
+    assert (line["patients"], line["paired"], line["tested"], line["unpaired"]) == (2, 2, 2, 0)
+    assert line["seeds"] == 2
     assert line["jobs"] == "A00;A01;A10;A11;B"
 
 
@@ -129,7 +133,7 @@ def test_shift_is_paired_where_the_oracle_has_not_measured_all(tmp_path: Path) -
     assert line["gap"] == pytest.approx(0.9 - 0.4)
     assert line["shift"] == pytest.approx(0.8 - 0.55)  # b0 and b1 only
     assert line["harder"] == pytest.approx(0.5 - 0.25)
-    assert (line["patients"], line["paired"], line["unpaired"]) == (3, 2, 1)
+    assert (line["patients"], line["paired"], line["tested"], line["unpaired"]) == (3, 2, 2, 1)
 
 
 def test_intervals_of_the_mean_are_of_studies_that_saw_the_rare_structure(tmp_path: Path) -> None:
@@ -146,12 +150,35 @@ def test_intervals_of_the_mean_are_of_studies_that_saw_the_rare_structure(tmp_pa
         if structure == "liver" or site == "A" or i % 10 == 0
     ]
     jobs = [{"job": x, "train": x, **SOURCE} for x in "AB"]
-    line = line_of(gap_table(study_of(tmp_path, jobs, rows).rows), train="A", structure="mean")
+    gaps = gap_table(study_of(tmp_path, jobs, rows).rows).query("train == 'A'")
+    line = line_of(gaps, structure="mean")
     assert line["gap"] == pytest.approx((0.9645 + 0.7145) / 2 - (0.9645 + 0.11) / 2)
     for part in ("gap", "shift", "harder", "out"):
         assert abs(line[f"{part}_low"] - line[part]) < 0.02, part
         assert abs(line[f"{part}_high"] - line[part]) < 0.02, part
-    assert (line["patients"], line["paired"], line["unpaired"]) == (3, 3, 0)
+    assert (line["patients"], line["paired"], line["tested"], line["unpaired"]) == (3, 3, 30, 0)
+    (sentence,) = answers(gaps, metric="dice", sites=("A", "B"))
+    assert "too few" not in sentence
+    assert "at B (30 patients), of which" in sentence
+    (shown,) = gap_lines(gaps, metric="dice", sites=("A", "B"))
+    assert shown["patients"] == "30"
+    assert shown["cells"][-1].interval  # of the shift
+
+
+def test_patients_of_the_mean_that_the_oracle_lacks_are_those_of_any_structure(
+    tmp_path: Path,
+) -> None:
+    """The oracle has measured 10 of 20 livers, and all 8 lesions."""
+    rows = [row("A", "in_domain", f"a{i}", "A", 0.9, structure=s) for i in range(2) for s in BOTH]
+    for job, set_, livers in (("A", "site-B", 20), ("B", "in_domain", 10)):
+        rows += [row(job, set_, f"b{i}", "B", 0.8, structure="liver") for i in range(livers)]
+        rows += [row(job, set_, f"b{i}", "B", 0.5, structure="lesion") for i in range(8)]
+    jobs = [{"job": x, "train": x, **SOURCE} for x in "AB"]
+    gaps = gap_table(study_of(tmp_path, jobs, rows).rows).set_index("structure")
+    columns = ["patients", "paired", "tested", "unpaired"]
+    assert gaps.loc["liver", columns].tolist() == [20, 10, 10, 10]
+    assert gaps.loc["lesion", columns].tolist() == [8, 8, 8, 0]
+    assert gaps.loc["mean", columns].tolist() == [8, 8, 10, 10]
 
 
 def test_without_an_oracle_the_gap_is_not_split(tmp_path: Path) -> None:
@@ -335,6 +362,21 @@ def test_every_line_of_every_table_says_its_jobs_and_patients(whole) -> None:
     own = whole.jobs[(whole.jobs["train"] == "bern") & (whole.jobs["seed"] == "1")]
     assert line["jobs"] == ";".join(sorted(own["job"]))
     assert (line["n"], line["patients"]) == (6, 6)
+
+
+def test_jobs_behind_a_shift_are_those_that_tested_it(tmp_path: Path) -> None:
+    sets = {"one": ("in_domain", "in_domain+noise3"), "two": ("in_domain",), "three": ("site-B",)}
+    jobs = [{"job": job, "train": "A", "fold": job, **SOURCE} for job in sets]
+    rows = [row(job, name, f"{job}-a", "A", 0.9) for job, own in sets.items() for name in own]
+    rows.append(row("three", "site-B+blur2", "three-a", "A", 0.9))
+    shifts = study_tables(study_of(tmp_path, jobs, rows)).shifts.query("structure == 'mean'")
+    found = shifts.set_index(["set", "shift", "severity"])["jobs"].to_dict()
+    assert found == {
+        ("in_domain", "noise", 0): "one;two",
+        ("in_domain", "noise", 3): "one",
+        ("site-B", "blur", 0): "three",
+        ("site-B", "blur", 2): "three",
+    }
 
 
 def test_a_study_without_rows_has_empty_tables(tmp_path: Path) -> None:

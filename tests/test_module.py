@@ -53,8 +53,9 @@ def item():
     }  # fmt: skip
 
 
-def test_labels_are_the_strongest_channel_in_the_box_and_background_outside(item):
+def test_labels_are_the_strongest_channel_in_the_box_and_background_outside(item, monkeypatch):
     inside = item["image"].argmax(0).numpy()
+    monkeypatch.setattr("segshift.inference.options.LEAST_GB", 0)
     for budget_gb in (3.0, 10e-6):
         labels = module_for(SEMANTIC, budget_gb=budget_gb).predict(item).labels
         assert labels.shape == SHAPE
@@ -62,12 +63,13 @@ def test_labels_are_the_strongest_channel_in_the_box_and_background_outside(item
         assert labels.sum() == inside.sum()
 
 
-def test_tallies_compare_every_counted_voxel_once_however_thin_the_slabs(item):
+def test_tallies_compare_every_counted_voxel_once_however_thin_the_slabs(item, monkeypatch):
     probability = np.zeros((3, *SHAPE))
     probability[0] = 1
     probability[:, 1:5, :, 2:] = item["image"].double().softmax(0)
     label = item["label"][0].numpy()
     counted = label != IGNORE
+    monkeypatch.setattr("segshift.inference.options.LEAST_GB", 0)
     for budget_gb in (3.0, 10e-6):
         tallies = module_for(SEMANTIC, budget_gb=budget_gb).predict(item, tallied=True).tallies
         for index, tally in enumerate(tallies, start=1):
@@ -154,7 +156,10 @@ def test_tallies_of_several_ranks_are_added(item):
     assert whole[place].voxels == 2 * whole[other].voxels == 2 * tally.reliability.voxels
 
 
-@pytest.mark.parametrize("wrong", [{"overlap": 5}, {"window_batch": 0}, {"budget_gb": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"overlap": 5}, {"window_batch": 0}, {"budget_gb": 0.001}, {"budget_gb": float("inf")}],
+)
 def test_options_that_predict_nothing_are_refused(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         PredictionOptions(**wrong)

@@ -2,12 +2,14 @@
 
 import contextlib
 import csv
+import fcntl
 import json
 import math
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
@@ -25,7 +27,7 @@ from conftest import REAL_DATA, TINY_TRAINING, composed, save_nifti
 from PIL import Image
 from test_images import save_itk, save_series
 
-from segshift import build, evaluation
+from segshift import build, evaluation, options
 from segshift.cohort import Case, read_manifest, write_manifest
 from segshift.cohort.checks import load_case
 from segshift.cohort.images import read_geometry, read_image, read_label, save_segmentation
@@ -39,6 +41,7 @@ from segshift.prediction import predict, procedure
 from segshift.prediction.case import pairwise_dice
 from segshift.prediction.drafts import remove_orphans
 from segshift.prediction.inputs import cases_of, read_case_image, share_of
+from segshift.prediction.outputs import Output
 from segshift.prediction.streams import aligned
 
 NAMES = ("box", "core")
@@ -290,13 +293,15 @@ def test_a_broken_file_is_told_and_skipped_and_tried_again(run, tmp_path):
 
 
 def test_memory_that_runs_out_and_faults_stop_no_other_case(run, tmp_path, monkeypatch):
-    folder, sound = some(tmp_path / "in", 3), procedure.read_case_image
+    folder, sound = some(tmp_path / "in", 4), procedure.read_case_image
 
     def read(case, plan):
         if case.id == "c0":
             torch.empty(1 << 60, dtype=torch.uint8)  # what torch raises for it on a CPU
         if case.id == "c1":
             raise KeyError("a fault of the program")
+        if case.id == "c3":
+            raise OSError
         return sound(case, plan)
 
     monkeypatch.setattr(procedure, "read_case_image", read)
@@ -304,10 +309,11 @@ def test_memory_that_runs_out_and_faults_stop_no_other_case(run, tmp_path, monke
     with pytest.raises(KeyError):
         predicted(tmp_path / "out", *options)
     lines = {line["case"]: line for line in table(tmp_path / "out")}
-    assert [lines[f"c{n}"]["status"] for n in range(3)] == ["failed", "failed", "done"]
+    assert [lines[f"c{n}"]["status"] for n in range(4)] == ["failed", "failed", "done", "failed"]
+    assert lines["c3"]["message"] == "case 'c3': OSError: OSError"
     assert "out of memory; lower budget_gb" in lines["c0"]["message"]
     (folder / "c1.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"1 case\(s\) were not predicted"):
+    with pytest.raises(InputError, match=r"2 case\(s\) were not predicted"):
         predicted(tmp_path / "out", *options)
 
 
@@ -316,10 +322,57 @@ def test_a_failed_case_keeps_no_map(run, tmp_path, monkeypatch):
     options = (f"checkpoint={run}", f"input={folder}", "uncertainty=true", "probabilities=true")
     predicted(tmp_path / "out", *options)
     assert len(list((tmp_path / "out").rglob("c0*"))) == 4
+    foreign = {tmp_path / "out" / name for name in ("c0.png", "c0.dcm", "c0_box.nii.gz")}
+    for file in foreign:
+        file.write_text("somebody's")
     (folder / "c0.nii.gz").write_bytes(b"")
     with pytest.raises(InputError, match="were not predicted"):
         predicted(tmp_path / "out", *options)
-    assert not list((tmp_path / "out").rglob("c0*"))
+    assert set((tmp_path / "out").rglob("c0*")) == foreign
+
+
+@pytest.mark.parametrize("place", ["", "probabilities", "uncertainty"])
+def test_an_output_that_holds_what_is_read_is_refused_before_it_is_touched(place, run, tmp_path):
+    """A mask would have its image's name; so would one that could not be predicted and goes."""
+    top = tmp_path / "scans"
+    scans = some(top / place, 1)
+    (scans / "broken.nii.gz").write_bytes(b"no image")
+    outside = some(tmp_path / "elsewhere", 1) / "c0.nii.gz"
+    (tmp_path / "link.nii.gz").symlink_to(scans / "c0.nii.gz")
+    series = save_series(top / "head", intensities((3, 4, 5)).T.copy(), np.eye(4))
+    columns = "id,patient,site,image,label\n"
+    lines = {
+        "image.csv": f"{columns}b,p,s,{scans}/broken.nii.gz,\n",
+        "label.csv": f"{columns}mine,p,s,{outside},{top}/mine.nii.gz\n",
+    }
+    for name, text in lines.items():
+        (tmp_path / name).write_text(text)
+    (top / "mine.nii.gz").write_text("a label, drawn by hand")
+    before = {file: file.read_bytes() for file in top.rglob("*") if file.is_file()}
+    tried = [(source, top) for source in (
+        scans / "c0.nii.gz", scans / "broken.nii.gz", *(tmp_path / name for name in lines),
+        tmp_path / "link.nii.gz",
+    )]  # fmt: skip
+    for source, output in (*tried, (next(series.iterdir()), series)):
+        with pytest.raises(InputError, match="name another output folder"):
+            predicted(output, f"checkpoint={run}", f"input={source}", "overwrite=true")
+    assert {file: file.read_bytes() for file in top.rglob("*") if file.is_file()} == before
+
+
+def test_lines_of_older_tables_and_images_that_cannot_be_read(run, tmp_path, capsys):
+    """A line without the column `input` is predicted again; what is not there is not another."""
+    folder, out = some(tmp_path / "in", 2), tmp_path / "out"
+    pd.DataFrame(predicted(out, f"checkpoint={run}", f"input={folder}")).drop(
+        columns=["input", "masks"]
+    ).to_csv(out / "predictions.csv", index=False)
+    lines = predicted(out, f"checkpoint={run}", f"input={folder}")
+    assert all(line["input"] and line["masks"] == f"{line['case']}.nii.gz" for line in lines)
+    (tmp_path / "m.csv").write_text(f"id,patient,site,image,label\nc0,p,s,{folder}/c0.nii.gz,\n")
+    (folder / "c0.nii.gz").unlink()
+    with pytest.raises(InputError, match="were not predicted"):
+        predicted(out, f"checkpoint={run}", f"input={tmp_path / 'm.csv'}")
+    assert "again:" not in capsys.readouterr().out
+    assert not (out / "c0.nii.gz").exists()
 
 
 def test_another_image_of_the_same_name_is_predicted(run, tmp_path, capsys):
@@ -329,8 +382,11 @@ def test_another_image_of_the_same_name_is_predicted(run, tmp_path, capsys):
     out = tmp_path / "out"
     predicted(out, f"checkpoint={run}", f"input={tmp_path / 'a'}")
     before = read_label(out / "c0.nii.gz")
+    capsys.readouterr()
     lines = predicted(out, f"checkpoint={run}", f"input={tmp_path / 'b'}")
-    assert "0 done before" in capsys.readouterr().out.split("again:     1 case(s)")[0]
+    told = capsys.readouterr().out
+    assert "1 case(s), 0 done before" in told
+    assert "again:     1 case(s), whose images are not those that were predicted" in told
     assert sorted(line["case"] for line in lines) == ["c0", "c1"]
     expected = directly(run, intensities(seed=1)[None].astype(np.float32)).argmax(0).numpy()
     np.testing.assert_array_equal(read_label(out / "c0.nii.gz"), expected)
@@ -346,7 +402,8 @@ def test_of_another_model_nothing_stays(boxes, run, tmp_path):
     maps = ("uncertainty=true", "probabilities=true")
     predicted(out, f"checkpoint={regions}", f"input={folder}", *maps)
     assert len(list(out.rglob("c*.nii.gz"))) == 10
-    (out / "mine.txt").write_text("a file of somebody else")
+    for mine in ("mine.txt", "c0.png", "c0_all.mha"):
+        (out / mine).write_text("a file of somebody else")
     only = f"input={folder / 'c0.nii.gz'}"
     for missing in (False, True):  # a folder without its record is no folder of this model
         if missing:
@@ -355,7 +412,8 @@ def test_of_another_model_nothing_stays(boxes, run, tmp_path):
             predicted(out, f"checkpoint={run}", only)
         predicted(out, f"checkpoint={run}", only, "overwrite=true")
         assert sorted(path.name for path in out.rglob("*") if path.is_file()) == [
-            "c0.nii.gz", "mine.txt", "predictions.csv", "structures.json"
+            "c0.nii.gz", "c0.png", "c0_all.mha", "mine.txt", "predictions.csv", "predictions.lock",
+            "structures.json",
         ]  # fmt: skip
 
 
@@ -410,7 +468,7 @@ def test_a_killed_run_leaves_no_half_mask(run, tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         predicted(tmp_path / "out", f"checkpoint={run}", f"input={folder}")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "predictions.csv", "structures.json"
+        "predictions.csv", "predictions.lock", "structures.json"
     ]  # fmt: skip
 
 
@@ -421,6 +479,54 @@ def test_shards_share_the_work(run, tmp_path):
     predict(composed(*options, out, "precision=32-true", job="predict"))
     assert [line["case"] for line in table(tmp_path / "out", "predictions-2-of-2.csv")] == ["c1"]
     assert len(predicted(tmp_path / "out", *options[:2])) == 2  # the rest
+
+
+def test_shards_that_start_together_wait_for_each_other(tmp_path):
+    (tmp_path / "structures.json").write_text('{"structures": {"old": 1}}')
+    (tmp_path / "predictions.csv").write_text("case,status,old_voxels,masks\nz,done,1,z.nii.gz\n")
+    (tmp_path / "z.nii.gz").touch()
+    one, two = (
+        Output(tmp_path, NAMES, True, {}, table=f"predictions-{n}-of-2.csv") for n in (1, 2)
+    )
+
+    def second():
+        with two.locked():
+            two.start({}, overwrite=True)
+            two.begin({"a", "b"})
+
+    thread = threading.Thread(target=second)
+    with one.locked():
+        thread.start()
+        thread.join(0.1)
+        assert thread.is_alive()
+        one.start({}, overwrite=True)
+        one.begin({"c"})
+        (one.folder / "c.nii.gz").touch()
+    thread.join(10)
+    one.add({"case": "c", "status": "done", "masks": "c.nii.gz"})
+    assert list(two.lines()) == ["c"]
+    assert [path.name for path in tmp_path.glob("*.nii.gz")] == ["c.nii.gz"]
+
+
+def test_the_folder_is_held_from_its_model_to_its_tables(run, tmp_path, monkeypatch):
+    held = []
+
+    def holds(step):
+        def spied(output, *given, **more):
+            with (
+                (output.folder / "predictions.lock").open("a") as lock,
+                pytest.raises(BlockingIOError),
+            ):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.append(step.__name__)
+            return step(output, *given, **more)
+
+        return spied
+
+    for name in ("start", "begin"):
+        monkeypatch.setattr(Output, name, holds(getattr(Output, name)))
+    predicted(tmp_path / "out", f"checkpoint={run}", f"input={some(tmp_path / 'in', 1)}")
+    assert held == ["start", "begin"]
 
 
 def test_a_case_has_one_line_in_all_tables_together(run, tmp_path):
@@ -651,7 +757,8 @@ def test_a_ct_of_1000_slices_fits_into_8_gb(scheme, run, tmp_path):
         ("shard=3/2", "shard=3/2"),
         ("overlap=1", "overlap=1: a number from 0 to 0.99"),
         ("overlap=much", "overlap=much: a number from 0 to 0.99"),
-        ("budget_gb=x", "budget_gb=x: a number of GB above 0"),
+        ("budget_gb=x", "budget_gb=x: a number of GB from 0.01"),
+        ("budget_gb=inf", "budget_gb=inf: a number of GB from 0.01"),
         ("mirror=true", "mirror=True: a list of axes"),
         ("mirror=[3]", "out of"),
         ("precision=64-true", "precision=64-true: known are auto"),
@@ -682,3 +789,9 @@ def test_wrong_options_of_a_test_are_refused(wrong, message, run, boxes, tmp_pat
     )  # fmt: skip
     with pytest.raises(InputError, match=message):
         evaluation.evaluate(config, tmp_path / "out", command="", choices={})
+
+
+@pytest.mark.parametrize("wrong", ["0.001", "inf"])
+def test_a_training_refuses_the_budgets_that_a_prediction_refuses(wrong):
+    with pytest.raises(InputError, match=r"prediction\.budget_gb=.*: a number from 0\.01"):
+        options.check_options(composed(f"prediction.budget_gb={wrong}"))

@@ -215,11 +215,11 @@ SEEN = {
 @pytest.mark.parametrize(
     ("sight", "least"), [("usual", 12), ("deuteranopia", 6), ("protanopia", 6)]
 )
-def test_twenty_structures_have_colours_that_can_be_told_apart(sight: str, least: float) -> None:
+def test_21_structures_have_colours_that_can_be_told_apart(sight: str, least: float) -> None:
     """By their distances in L*a*b*, of which 2 is just noticeable."""
-    colours = [*colours_of([f"s{number}" for number in range(20)]).values()]
+    colours = [*colours_of([f"s{number}" for number in range(21)]).values()]
     assert colours[: len(OKABE_ITO)] == [*OKABE_ITO]
     linear = np.array([to_rgb(colour) for colour in colours]) ** 2.2
     places = rgb2lab(np.clip(linear @ SEEN[sight].T, 0, 1) ** (1 / 2.2))
     apart = np.linalg.norm(places[:, None] - places, axis=-1)
-    assert apart[~np.eye(20, dtype=bool)].min() > least
+    assert apart[~np.eye(21, dtype=bool)].min() > least

@@ -55,7 +55,8 @@ def options(predictions: Path, references: Path, *more: str) -> list[str]:
 def test_a_missing_prediction_is_a_miss_and_is_said(folders, tmp_path, capsys):
     predictions, references = folders
     (predictions / "b.nii.gz").unlink()
-    save_nifti(predictions / "stranger.nii.gz", np.ones((8, 16, 16), np.uint8))
+    for patient in ("p8", "p9"):
+        save_nifti(predictions / patient / "seg.nii.gz", np.ones((8, 16, 16), np.uint8))
     values = scored(tmp_path / "run", *options(predictions, references))
     assert values["b", "box", "dice"] == values["b", "core", "dice"] == 0
     assert values["b", "box", "hd95_mm"] == pytest.approx(np.hypot(8, np.hypot(16, 16)))
@@ -64,10 +65,10 @@ def test_a_missing_prediction_is_a_miss_and_is_said(folders, tmp_path, capsys):
     assert values["a", "core", "dice"] == pytest.approx(2 / 3)
     printed = capsys.readouterr().out
     assert "WARNING: 1 cases have no prediction and are scored as misses: b\n" in printed
-    assert "1 predictions without a reference: stranger.nii.gz" in printed
+    assert "2 predictions without a reference: p8/seg.nii.gz, p9/seg.nii.gz\n" in printed
     assert "each file counts as a patient" in printed
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert (summary["predictions/missing"], summary["predictions/extra"]) == (1, 1)
+    assert (summary["predictions/missing"], summary["predictions/extra"]) == (1, 2)
     assert "report.html" in {path.name for path in (tmp_path / "run").iterdir()}
 
 

@@ -48,6 +48,10 @@ def matched(predictions: list[str], cases: list[Case]) -> dict[str, str]:
         (["p0/seg", "seg"], below("p0", "p1"), {"p0-seg": "p0/seg"}),
         (["p0/seg"], [case("x", "a/p0/seg"), case("y", "b/p0/seg")], {}),
         (["fold/a_0000"], [case("a", "a")], {"a": "fold/a_0000"}),
+        (["p0/ct"], [case("p0/ct_0000", "x")], {"p0/ct_0000": "p0/ct"}),
+        (["1", "a/1"], [case("1", "1"), case("a-1", "a/1")], {"1": "1", "a-1": "a/1"}),
+        (["a/1"], [case("1", "1"), case("a-1", "a/1")], {"a-1": "a/1"}),
+        (["a", "processed/a"], [case("a", "a")], {"a": "a"}),
     ],
 )
 def test_a_file_is_the_prediction_of(predictions, cases, expected):

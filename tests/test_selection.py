@@ -80,7 +80,9 @@ def test_a_file_alone_does_not_choose_at_a_new_site_either(tmp_path):
     whole = cohort({"dijon": [1] * 6, "lima": [1] * 6, "oslo": [1] * 6})
     path = written(selected(away(whole), rule="oracle", seed=0), tmp_path / "mine.json")
     read = from_file(whole, path=path, seed=0, val_fraction=0.2)
-    with pytest.raises(InputError, match=r"val has 2 of \['dijon'\] alone.*selection=oracle"):
+    with pytest.raises(
+        InputError, match=r"judged as a new one, but val has 2 of \['dijon'\] alone.*=oracle"
+    ):
         selected(read, rule="source_val", seed=0)
 
 

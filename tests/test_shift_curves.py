@@ -12,7 +12,7 @@ from rich.console import Console
 from segshift import build, run
 from segshift.errors import InputError
 from segshift.report import write_report
-from segshift.report.shifts import losses_of, print_shifts, shift_figure
+from segshift.report.shifts import losses_of, print_shifts, shift_figure, shift_section
 from segshift.report.study_curves import most_harmful
 from segshift.results import Row, read_rows, summarise, write_rows
 from segshift.results.curves import (
@@ -181,8 +181,26 @@ def test_what_hurts_most_is_so_over_all_sets():
     title, *lines = (line for line in console.export_text().splitlines() if line.strip())
     assert title.rstrip() == "dice of 2 sets under shifts, mean over structures and sets"
     assert [line.split() for line in lines if "0." in line] == [
-        ["noise", "0.800", "0.450", "5", "0.175", "8"],
-        ["motion", "0.800", "0.600", "5", "0.100", "8"],
+        ["noise", "0.800", "0.450", "5", "0.175", "2", "8"],
+        ["motion", "0.800", "0.600", "5", "0.100", "2", "8"],
+    ]
+
+
+def test_a_shift_of_one_of_two_sets_is_no_mean_of_both(tmp_path):
+    values = {"in_domain": 0.9, "in_domain+noise5": 0.8}
+    values |= {"site-bern": 0.8, "site-bern+noise5": 0.7, "site-bern+motion5": 0.2}
+    curves = shift_curves(rows_of(values))
+    motion, noise = losses_of(curves, **DICE)
+    assert (motion["shift"], motion["sets"], motion["n"]) == ("motion", ["site-bern"], 4)
+    assert (noise["sets"], noise["n"]) == (["in_domain", "site-bern"], 8)
+    (tmp_path / "figures").mkdir()
+    section = shift_section(tmp_path, curves, structures=STRUCTURES, **DICE)
+    told = "Motion hurts most: dice 0.750 -> 0.150 at severity 5 at site-bern."
+    assert section.sentence == told
+    console = Console(record=True, width=100)
+    print_shifts(curves, **DICE, console=console)
+    assert ["motion", "0.750", "0.150", "5", "0.300", "1", "4"] in [
+        line.split() for line in console.export_text().splitlines()
     ]
 
 

@@ -16,10 +16,10 @@ from store_inputs import plan_for
 from segshift import shifts
 from segshift.cohort import read_manifest, write_manifest
 from segshift.cohort.checks import load_case
-from segshift.data import store
+from segshift.data import store, stored
 from segshift.data.cleaning import clean, store_size
 from segshift.data.datamodule import CaseDataset
-from segshift.data.preprocessing import preprocessed_image
+from segshift.data.preprocessing import left_out, preprocessed_image
 from segshift.data.store import store_cases, store_sets
 from segshift.errors import InputError
 from segshift.seeds import generator
@@ -73,6 +73,14 @@ def test_a_case_is_read_once_for_ten_shifts(cases, tmp_path, reads):
     assert len(reads) == 3
     seen(cases, tmp_path, [shifts.Blur(3)])  # another suite needs no other reading
     assert len(reads) == 3
+
+
+def test_a_raw_image_is_hashed_once_for_ten_shifts(cases, tmp_path):
+    before = stored._identity.cache_info().misses
+    for entries in seen(cases, tmp_path).values():
+        for entry in entries:
+            entry.shown()
+    assert stored._identity.cache_info().misses - before == len(cases)
 
 
 def test_the_raw_image_joins_an_entry_that_lacks_it(cases, tmp_path, reads):
@@ -275,6 +283,17 @@ class TestZerosAround:
         assert shown.image[brain].std() == pytest.approx(1, abs=1e-4)
         if name not in ("inversion", "bias_field"):
             assert np.corrcoef(shown.image[brain], plain.image[brain])[0, 1] > 0.8
+
+    @pytest.mark.parametrize("empty", [0, 2])  # voxels at every side
+    def test_holes_are_filled_as_in_the_whole_image(self, cases, empty):
+        tissue = np.random.default_rng(0).random((6, 12, 12)) < 0.7
+        image = np.pad(tissue, empty)
+        filled = ndimage.binary_fill_holes(image)
+        assert (filled != image).any()
+        plan = plan_for(cases, crop="nonzero")
+        rules = tuple(replace(rule, nonzero=True) for rule in plan.normalisation)
+        plan = replace(plan, normalisation=rules)
+        np.testing.assert_array_equal(left_out(image[None].astype(np.float32), plan), ~filled)
 
     def test_they_turn_with_the_patient(self, brains):
         plain, flipped, turned = (brains[name] for name in ("x", "x+flip1", "x+rotation1"))

@@ -17,7 +17,7 @@ from segshift import build
 from segshift.cohort import Case, Cohort, read_manifest, write_manifest
 from segshift.cohort.checks import load_label
 from segshift.errors import InputError
-from segshift.splits import concept, from_file, leave_site_out, prevalence, random
+from segshift.splits import concept, from_file, leave_site_out, mix, prevalence, random
 from segshift.splits.parts import largest_part, reach
 
 SPACING_MM = (4.0, 2.5, 1.0)  # (z, y, x): 0.01 ml
@@ -228,6 +228,13 @@ def test_what_is_not_annotated_is_in_no_part(lumps):
     part = split.tests["prevalence-lump-0.5"]
     assert part
     assert all(int(one.id[1:]) >= 30 for one in part)
+
+
+def test_a_structure_that_nobody_annotates_is_told_before_a_label_is_read(lumps, monkeypatch):
+    monkeypatch.setattr(mix, "_volumes_ml", lambda *_: pytest.fail("labels are read"))
+    blind = tuple(replace(one, label_values=(4, None), ignore_values=(7,)) for one in lumps.cases)
+    with pytest.raises(InputError, match="split.structure=lump: no case of in_domain annotates"):
+        prevalence(replace(lumps, cases=blind), structure="lump", prevalence=0.5, **HALF)
 
 
 def test_sites_can_be_left_out_as_well(lumps):

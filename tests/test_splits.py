@@ -521,7 +521,8 @@ class TestFromFile:
             ({"train": ["dijon-0-0"], "val": ["x"], "t": []}, {}, r"'val' names 1 case.*\['x'\]"),
             ({"train": "dijon-0-0", "val": [], "t": []}, {}, "'train' should be a list of ids"),
             ({"train": [], "val": ["dijon-0-0"] * 2, "t": []}, {}, "more than once"),
-            ({"train": [], "val": [], "in_domain+noise3": []}, {}, "may not .*it marks a shift"),
+            ({"train": [], "val": [], "a+b3": []}, {}, r"split.json: .*'a\+b3'.*'\+' marks a shif"),
+            ({"train": [], "val": [], "t": []}, {}, r"split.json: the split .*'train' empty"),
             (
                 {"train": ["dijon-0-0"], "val": ["dijon-1-0"], "t": ["dijon-0-1"]}, {},
                 r"\['dijon-0'\] are both in train and in test",

@@ -770,6 +770,42 @@ class TestTheMachine:
         executable(tmp_path / "nvidia-smi", NVIDIA_SMI)
         assert visible_gpus() == ("0", "1")
 
+    def test_a_wedged_driver_is_no_gpu_and_one_worker_does_not_ask(self, tmp_path, monkeypatch):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        monkeypatch.setattr(running, "LISTED_S", 0.2)
+        executable(tmp_path / "nvidia-smi", f"#!/bin/sh\ntouch {tmp_path}/asked\nexec sleep 60\n")
+        LocalLauncher(workers=1)
+        assert not (tmp_path / "asked").exists()
+        begun = time.monotonic()
+        assert LocalLauncher(workers=2).gpus == ()
+        assert time.monotonic() - begun < 30
+        assert (tmp_path / "asked").exists()
+
+    @pytest.mark.parametrize(
+        ("gpus", "workers", "devices", "fix"),
+        [
+            ("0,1", 2, 2, "2 GPU.s. are here.* workers=2 sees 1; set workers=1 or trainer.dev"),
+            ("0,1,2,3", 4, 2, "4 GPU.s. are here.* sees 1; set workers=2 or trainer.devices=1"),
+            ("0,1", 2, 4, "2 GPU.s. are here.* sees 1; set trainer.devices=1, or"),
+            ("0", 3, 2, "1 GPU.s. are here.* sees 1; set trainer.devices=1, or"),
+        ],
+    )
+    def test_more_devices_than_a_worker_sees_are_refused(
+        self, gpus, workers, devices, fix, place, base, monkeypatch
+    ):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+        words = [*base, "trainer=ddp", f"trainer.devices={devices}", f"workers={workers}"]
+        with pytest.raises(InputError, match=f"trainer.devices={devices}, but {fix}"):
+            planned(*words)
+        planned(*words, "trainer.accelerator=cpu")
+
+    def test_as_many_devices_as_a_worker_sees_are_planned(self, place, base, monkeypatch):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+        planned(*base, "trainer=ddp", "trainer.devices=2", "workers=2")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # on processors, that is
+        planned(*base, "trainer=ddp", "trainer.devices=2", "workers=2")
+
     def test_a_job_gets_the_gpus_of_the_place_that_is_free(self, tmp_path, monkeypatch):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
         script = 'echo on $CUDA_VISIBLE_DEVICES; while [ -e "$0" ]; do sleep 0.02; done'
@@ -920,7 +956,7 @@ done
 SQUEUE = """#!/bin/sh
 # squeue -h -j NUMBER; of a job that ended a while ago it says that there is no such number.
 [ -e "$QUEUE/trouble" ] && { cat "$QUEUE/trouble" >&2; exit 1; }
-grep -qs -e RUNNING -e PREEMPTED "$QUEUE/$3.state" && echo "$3"
+grep -qs -e RUNNING -e PREEMPTED -e SUSPENDED -e RESIZING "$QUEUE/$3.state" && echo "$3"
 exit 0
 """
 
@@ -1001,23 +1037,41 @@ class TestSlurm:
     def launcher() -> slurm.SlurmLauncher:
         return slurm.SlurmLauncher(at_once=1, hours=1, cpus=1, memory_gb=1, gpus=0)
 
-    def test_a_preempted_job_is_waited_for_while_it_is_in_the_queue(
-        self, cluster, place, monkeypatch, capsys
+    # submitit remembers what it heard of each job, so no two tests have one number.
+    @pytest.mark.parametrize(
+        ("number", "state"), [(9001, "PREEMPTED"), (9011, "SUSPENDED"), (9012, "RESIZING")]
+    )
+    def test_a_job_that_may_go_on_is_waited_for_while_it_is_in_the_queue(
+        self, number, state, cluster, place, monkeypatch, capsys
     ):
         monkeypatch.setattr(slurm, "ASKED_EVERY_S", 0.0)
-        (cluster / "9001.state").write_text("PREEMPTED\n")
+        (cluster / f"{number}.state").write_text(f"{state}\n")
         launcher = self.launcher()
-        process = launcher.start(self.recorded(place, 9001))
+        process = launcher.start(self.recorded(place, number))
         assert process.ended() is None
-        assert capsys.readouterr().out.count("waiting for SLURM job 9001 (PREEMPTED)") == 1
-        assert launcher.left() == "SLURM keeps 9001; to end them: scancel 9001"
+        assert capsys.readouterr().out.count(f"waiting for SLURM job {number} ({state})") == 1
+        assert launcher.left() == f"SLURM keeps {number}; to end them: scancel {number}"
         (cluster / "trouble").write_text("slurm_load_jobs error: Unable to contact controller\n")
         assert process.ended() is None
         (cluster / "trouble").unlink()
-        (cluster / "9001.state").unlink()
-        assert process.ended() == "SLURM job 9001 PREEMPTED, no longer in the queue"
+        (cluster / f"{number}.state").unlink()
+        assert process.ended() == f"SLURM job {number} {state}, no longer in the queue"
         assert launcher.left() == ""
         assert not (cluster / "submitted").exists()
+
+    @pytest.mark.parametrize(
+        ("number", "state"),
+        [(9021, "CANCELLED by 0"), (9022, "DEADLINE"), (9023, "REVOKED"), (9024, "OUT_OF_MEMORY")],
+    )
+    def test_a_job_that_sacct_says_is_over_is_so_whatever_squeue_says(
+        self, number, state, cluster, place
+    ):
+        import submitit
+
+        (cluster / f"{number}.state").write_text(f"{state}\n")
+        (cluster / "squeue").write_text(f"#!/bin/sh\necho {number}\n")  # it forgets later
+        job = submitit.SlurmJob(folder=place / "slurm", job_id=str(number))
+        assert slurm.SlurmProcess(job).ended() == f"SLURM job {number} {state}"
 
     @pytest.mark.parametrize("trouble", ["", "slurm_load_jobs error: Invalid job id specified\n"])
     def test_a_job_that_nobody_knows_is_submitted_again(self, trouble, cluster, place):
@@ -1200,6 +1254,16 @@ class TestCost:
         assert console.precision_line(place, jobs[::2]) == ""
         named = planned(*base, "trainer.precision=32-true").jobs
         assert console.precision_line(place, named) == ""
+
+    @pytest.mark.parametrize(("word", "times"), [("dry_run=true", 1), ("dry_run=false", 0)])
+    def test_precisions_are_shown_before_only_where_nothing_comes_after(
+        self, word, times, place, base, monkeypatch, capsys
+    ):
+        """A study that goes on prints the line when it has ended."""
+        monkeypatch.setattr(console, "precision_line", lambda folder, done: "precision: two")
+        monkeypatch.setattr(cost, "measured_step_s", lambda config: 1.0)
+        procedure.show(planned(*base, word))
+        assert capsys.readouterr().out.count("precision: two") == times
 
 
 def left_in(study: Path) -> dict[str, object]:

@@ -40,7 +40,7 @@ GAP = {
     "part": "single_source", "variant": "", "train": "dijon", "set": "site-toronto",
     "site": "toronto", "metric": "dice", "structure": "mean", "gap": 0.08, "gap_low": 0.05,
     "gap_high": 0.11, "harder": 0.02, "shift": 0.06, "shift_low": 0.04, "shift_high": 0.08,
-    "p": 0.01, "p_holm": 0.02, "patients": 8, "paired": 8, "unpaired": 0,
+    "p": 0.01, "p_holm": 0.02, "patients": 8, "tested": 8, "unpaired": 0,
 }  # fmt: skip
 
 
@@ -137,17 +137,19 @@ def test_the_pairs_are_listed_from_the_largest_gap_on(page: str) -> None:
         ({"harder": -0.02, "shift": 0.1}, "toronto (8 patients); toronto is easier by 0.020, and "
                                           "the shift costs 0.100 [0.040, 0.080] (p 0.01, Holm 0."),
         ({"harder": 1e-17, "shift": 0.08}, "(8 patients), all of it because of the shift ["),
-        ({"paired": 6, "unpaired": 2}, "because of the shift [0.040, 0.080] (6 patients, p 0.01"),
-        ({"paired": 5, "unpaired": 3, "p": 0.0625}, "at toronto (8 patients); 5 patients are too "
+        ({"patients": 3, "tested": 6, "unpaired": 2}, "at toronto (8 patients), of which 0.020 "
+         "because toronto is harder and 0.060 because of the shift [0.040, 0.080] (6 patients, p "),
+        ({"tested": 5, "unpaired": 3, "p": 0.0625}, "at toronto (8 patients); 5 patients are too "
          "few to tell what the shift costs (estimate 0.060, p 0.062)."),
-        ({"patients": 1, "paired": 1, "p": 1.0}, "(1 patient); 1 patient is too few to tell what"),
+        ({"tested": 1, "p": 1.0}, "(1 patient); 1 patient is too few to tell what"),
         ({"harder": 0.09, "shift": -0.01}, "harder by 0.090, and the shift gains 0.010 ["),
         ({"gap_low": -0.01}, "is not shown to lose at toronto (8 patients): its gap is 0.080 dice "
                              "[-0.010"),
         ({"gap": -0.08, "gap_low": -0.1, "gap_high": -0.05, "harder": -0.1, "shift": 0.02},
          "does better at toronto (8 patients) than at home, a gap of -0.080 dice [-0.100, -0.050]; "
          "toronto is easier by 0.100, and the shift costs 0.020"),
-        ({"gap_low": math.nan, "gap_high": math.nan}, "(too few patients for an interval), of"),
+        ({"gap_low": math.nan, "gap_high": math.nan}, "(no interval: too few patients "
+         "with some structure), of"),
         ({"harder": math.nan, "shift": math.nan}, "; whether toronto is harder is unknown"),
         ({"metric": "hd95_mm", "gap": 12.0, "gap_low": 3.0, "gap_high": 20.0, "harder": 2.0,
           "shift": 10.0}, "is worse by 12.0 hd95_mm [3.0, 20.0] at toronto (8 patients), of which"),

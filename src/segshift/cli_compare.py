@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHOWN = 5  # of the sets left out
+LEAST_RESAMPLES = 1000  # some count for nothing: those without a rare structure
 
 
 def add_compare_command(parser: argparse.ArgumentParser) -> None:
@@ -55,8 +56,10 @@ def _compare(arguments: argparse.Namespace) -> None:
         read_runs,
     )
 
-    if arguments.resamples < 100:
-        raise InputError(f"--resamples {arguments.resamples}: 100 or more, 10000 to report")
+    if arguments.resamples < LEAST_RESAMPLES:
+        raise InputError(
+            f"--resamples {arguments.resamples}: {LEAST_RESAMPLES} or more, 10000 to report"
+        )
     if arguments.output.exists() and not arguments.output.is_dir():
         raise InputError(f"--output {arguments.output} is a file; name a folder")
     if SIGNED.fullmatch(arguments.metric) and not arguments.better:
@@ -113,11 +116,13 @@ def _chosen(sets: list[str], *, named: list[str], shifted: bool) -> list[str]:
 
 def _left_out(sets: list[str], chosen: list[str]) -> list[str]:
     """A sentence on the sets that were not chosen, if there are any."""
+    from segshift.results import is_shifted
+
     others = [name for name in sets if name not in chosen]
     if not others:
         return []
     shown = ", ".join(others[:SHOWN]) + (", ..." if len(others) > SHOWN else "")
-    return [
-        f"{len(others)} of {len(sets)} sets not compared: {shown}; --set NAME compares one, "
-        "--shifted all under a shift"
-    ]
+    how = "--set NAME compares one"
+    if any(map(is_shifted, others)):
+        how += ", --shifted all under a shift"
+    return [f"{len(others)} of {len(sets)} sets not compared: {shown}; {how}"]

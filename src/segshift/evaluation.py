@@ -118,7 +118,7 @@ def score_files(
         cases=None if options["cases"] is None else Path(str(options["cases"])),
     )
     broken = dict(pairs.broken)
-    _tell(pairs)
+    _tell(pairs, Path(str(options["predictions"])))
     if not pairs.sets:
         raise _not_scored(broken)
     if options["cases"] is None and Path(str(options["references"])).is_dir():
@@ -170,12 +170,12 @@ def _not_scored(broken: Mapping[str, str]) -> InputError:
     return InputError(f"{len(broken)} case(s) were not scored and are in no mean:\n{told}")
 
 
-def _tell(pairs: Pairs) -> None:
+def _tell(pairs: Pairs, predictions: Path) -> None:
     """Say what was found, and loudly what was not."""
     sizes = ", ".join(f"{name} {len(members)}" for name, members in pairs.sets.items())
     print(f"cases:     {sizes}; structures {', '.join(pairs.cohort.structures)}")
     if pairs.extra:
-        names = ", ".join(path.name for path in pairs.extra[:TOLD])
+        names = ", ".join(str(path.relative_to(predictions)) for path in pairs.extra[:TOLD])
         print(f"left out:  {len(pairs.extra)} predictions without a reference: {names}")
     if pairs.missing:
         print(

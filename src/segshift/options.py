@@ -43,7 +43,7 @@ def check_options(config: DictConfig) -> None:
         if value is None and key in DERIVED:
             continue
         allowed = (int, float) if kind is float else (int,)
-        fits = type(value) in allowed and low <= value <= high
+        fits = type(value) in allowed and low <= value <= high and value < math.inf
         if not fits:
             raise InputError(
                 f"{key}={value}: {'a whole number' if kind is int else 'a number'} from {low:g}"

@@ -1,5 +1,6 @@
 """What the store gives back: a case as training and testing see it, plain or under a shift."""
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -106,9 +107,10 @@ class ShiftedCase:
 
         Raises InputError for a shift whose result has another shape or values that are not finite.
         """
+        identity = _identity(self.plain.folder)
         raw, spacing_mm = self.plain.raw(), self.spacing_mm()
         acquisition = Acquisition(spacing_mm, self.case.tags, self.plain.maps())
-        outside, identity = left_out(raw, self.plan), _identity(raw)
+        outside = left_out(raw, self.plan)
         changed = self.shift(raw, acquisition=acquisition, random=self._random(identity))
         image = self._checked(changed, raw, "image")
         # Whoever took the skull away did so after the acquisition: what is zero there stays zero.
@@ -142,7 +144,10 @@ class ShiftedCase:
 SeenCase = StoredCase | ShiftedCase  # what can be tested on
 
 
-def _identity(image: np.ndarray) -> str:
+@functools.cache  # 64 characters a case, which all of its shifts ask for
+def _identity(entry: Path) -> str:
+    """The hash of the raw image, which cannot change: an entry's name is its content's."""
+    image = _mapped(entry / "raw.npy").astype(np.float32)
     return hashlib.sha256(image.tobytes()).hexdigest()
 
 

@@ -100,10 +100,6 @@ class Spread:
         return torch.where(means > 0, squares / means, 1.0)
 
 
-def _deep(windows: torch.Tensor) -> torch.Tensor:
-    return windows if windows.ndim == 5 else windows.unsqueeze(2)
-
-
 def mirror_flips(axes: Sequence[int], *, dimensions: int) -> tuple[tuple[int, ...], ...]:
     """For every set of `axes` (0 z, 1 y, 2 x) the dimensions of (B, C, *S) to flip.
 
@@ -130,3 +126,7 @@ def entropy(probability: torch.Tensor, *, exclusive: bool, dim: int = 0) -> torc
         return total / math.log(probability.shape[dim])
     both: torch.Tensor = torch.special.entr(probability).add_(torch.special.entr(1 - probability))
     return both.mean(dim) / math.log(2)
+
+
+def _deep(windows: torch.Tensor) -> torch.Tensor:
+    return windows if windows.ndim == 5 else windows.unsqueeze(2)

@@ -1,9 +1,12 @@
 """How a whole case is predicted; the fields are the keys of `conf/prediction`."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from segshift.errors import InputError
+
+LEAST_GB = 0.01  # of a budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +22,8 @@ class PredictionOptions:
         """Raises InputError for what no case could be predicted with."""
         if not (type(self.overlap) in (int, float) and 0 <= self.overlap <= 0.99):
             raise InputError(f"overlap={self.overlap}: a number from 0 to 0.99")
-        if not (type(self.budget_gb) in (int, float) and self.budget_gb > 0):
-            raise InputError(f"budget_gb={self.budget_gb}: a number of GB above 0")
+        if not (type(self.budget_gb) in (int, float) and LEAST_GB <= self.budget_gb < math.inf):
+            raise InputError(f"budget_gb={self.budget_gb}: a number of GB from {LEAST_GB}")
         if not (type(self.window_batch) is int and self.window_batch >= 1):
             raise InputError(f"window_batch={self.window_batch}: a whole number of windows from 1")
         if not (isinstance(self.mirror, tuple) and all(type(axis) is int for axis in self.mirror)):

@@ -110,8 +110,8 @@ def _rows(
     """Finished slices (K, H, W) of the image's grid in the order of z.
 
     They are summed up in a ring as deep as a window. If it does not fit, it is less deep, and the
-    windows that reach beyond its slices are predicted again for the next ones. After the first, no
-    more windows are seen at once than fit beside the ring.
+    windows that reach beyond its slices are predicted again for the next ones. A first batch tells
+    how much a window takes; after it, no more are seen at once than fit beside the ring.
     """
     depth, (before, *inside) = windows.size[0], windows.before
     plane = [(low, low + n) for low, n in zip(inside, shape[1:], strict=True)]
@@ -120,7 +120,7 @@ def _rows(
         ring, done, last = None, first, end
         touching = [corner for corner in windows.corners if corner[0] + depth > first]
         at, fits = 0, batch
-        while at < len(touching) and touching[at][0] < last:
+        while at < len(touching):
             some = touching[at : at + fits]
             at += len(some)
             said = members(torch.stack([windows.seen(corner) for corner in some]))
@@ -129,7 +129,10 @@ def _rows(
                 ring = _ring(windows, said, budget=max(budget - one, budget // 2))
                 last = end if len(ring) == depth else min(first + len(ring), end)
                 fits = min(max((budget - ring.nbytes) // one, 1), batch)
+                touching = [corner for corner in touching if corner[0] < last]
             for place, corner in enumerate(some):
+                if corner[0] >= last:  # it was seen before the ring's depth was known
+                    break
                 for z in range(done, min(corner[0], last)):
                     yield _taken(ring, z)[:, *box_slices(plane)]
                     done = z + 1
@@ -206,6 +209,7 @@ def _resampled(
     if depth == shape[0]:
         yield from map(fitted, rows)
         return
+    source = rows
     # Of fewer slices: of those that come, or of those that go.
     fit_first = depth < shape[0]
     if fit_first:
@@ -214,12 +218,15 @@ def _resampled(
     positions = functional.interpolate(steps, size=shape[0], mode="linear")[0, 0].tolist()
     below = above = next(rows)
     taken = 1
-    for position in positions:
+    for number, position in enumerate(positions, start=1):
         for _ in range(taken, min(int(position) + 2, depth)):
             below, above = above, next(rows)
             taken += 1
         share = position - (taken - 2) if taken > 1 else 0.0
         row = torch.lerp(below, above, share)
+        if number == len(positions):
+            for _ in source:  # slices that no other needs: a spread counts them all the same
+                pass
         yield row if fit_first else fitted(row)
 
 

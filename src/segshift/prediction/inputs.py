@@ -27,6 +27,7 @@ NO_IMAGES = (
     "DICOMDIR",
 )  # fmt: skip
 DIRECTORY = "1.2.840.10008.1.3.10"  # the class of a medium's table of contents
+PROBABILITIES, UNCERTAINTY = "probabilities", "uncertainty"  # where maps go, below the output
 CHANNEL = re.compile(r"(.+)_(\d{4})")  # nnU-Net's: case_0000, case_0001 are one case's channels
 
 
@@ -60,6 +61,23 @@ def cases_of(source: Path, *, without: Path) -> tuple[list[Case], dict[str, str]
             f"input={source}: no image is in this folder; known are {', '.join(SUFFIXES)}"
         )
     return [named[name] for name in sorted(named)], {}
+
+
+def check_apart(cases: Iterable[Case], output: Path) -> None:
+    """Refuse a case with an image in one of the folders that predictions are written to.
+
+    A mask may have the name of its image, or of another's.
+    """
+    top = output.resolve()
+    written = {top, top / PROBABILITIES, top / UNCERTAINTY}
+    for case in cases:
+        for path in case.images:
+            places = {path.resolve(), path.parent.resolve(), path.resolve().parent}
+            if places & written:
+                raise InputError(
+                    f"case {case.id!r}: {path} lies in output={output}, where a mask could replace "
+                    "it; name another output folder"
+                )
 
 
 def written_name(case: str) -> str:

@@ -6,10 +6,12 @@ holds the predictions of one model.
 """
 
 import csv
+import fcntl
 import json
 import math
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,6 @@ import numpy as np
 
 from segshift.cohort import Case
 from segshift.cohort.images import (
-    LABEL_SUFFIXES,
     is_dicom,
     label_suffix,
     save_label,
@@ -27,11 +28,12 @@ from segshift.cohort.images import (
 )
 from segshift.errors import InputError
 from segshift.prediction.drafts import Drafts, remove_orphans
-from segshift.prediction.inputs import input_key, written_name
+from segshift.prediction.inputs import PROBABILITIES, UNCERTAINTY, input_key, written_name
 from segshift.tasks import Task
 
 DONE, FAILED = "done", "failed"  # the status of a line
-MAPS = {"probability": "probabilities", "entropy": "uncertainty", "disagreement": "uncertainty"}
+ABOUT, LOCK = "structures.json", "predictions.lock"
+MAPS = {"probability": PROBABILITIES, "entropy": UNCERTAINTY, "disagreement": UNCERTAINTY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,23 @@ class Output:
             for number, structure in enumerate(self.structures)
         }
 
+    def segmentation(self, case: Case) -> list[Path]:
+        """The DICOM Segmentation, where the input is DICOM."""
+        dicom = is_dicom(case.images[0])
+        return [self.folder / f"{written_name(case.id)}.dcm"] if dicom else []
+
     def maps(self, case: Case, kind: str) -> list[Path]:
         """The files of one kind of maps."""
         return self._maps(case.id, kind, self.structures)
 
+    def mask_names(self, case: Case) -> str:
+        """Column `masks` of a case's line: names of files, apart by what no name can hold."""
+        return "/".join(path.name for path in (*self.masks(case), *self.segmentation(case)))
+
     def is_done(self, case: Case, line: Mapping[str, str] | None) -> bool:
         """Whether nothing of the case is left to do, by its files and its line in the table."""
-        if line is None or line["input"] != input_key(case):
+        key = input_key(case)
+        if line is None or not key or line.get("input") != key:
             return False
         try:
             files = [*self.masks(case), *(f for kind in self.kinds for f in self.maps(case, kind))]
@@ -71,13 +83,13 @@ class Output:
     def save(
         self, case: Case, labels: np.ndarray, *, task: Task, drafts: Drafts, software: str
     ) -> None:
-        """Write maps, then the DICOM Segmentation where the input is DICOM, then the mask."""
+        """Write maps, then the DICOM Segmentation, then the mask."""
         like = case.images[0]
         for kind, arrays in drafts.open.items():
             for path, values in zip(self.maps(case, kind), arrays, strict=True):
                 save_map(path, values, like=like)
-        if is_dicom(like):
-            path, masks = self.folder / f"{written_name(case.id)}.dcm", list(task.predicted(labels))
+        for path in self.segmentation(case):
+            masks = task.predicted(labels)
             save_segmentation(path, masks, names=self.structures, like=like, software=software)
         for path, number in self.masks(case).items():
             mask = labels if number is None else labels >> number & 1
@@ -87,7 +99,7 @@ class Output:
         """Of the table: of the case, then of each structure."""
         each = ("voxels", "volume_ml", "entropy", "predicted_dice")
         parts = [f"{structure}_{name}" for structure in self.structures for name in each]
-        return ["case", "status", "seconds", "predicted_dice", *parts, "input", "message"]
+        return ["case", "status", "seconds", "predicted_dice", *parts, "masks", "input", "message"]
 
     def lines(self) -> dict[str, dict[str, str]]:
         """Lines of cases that are done, of all shards."""
@@ -101,32 +113,66 @@ class Output:
         names = ("predictions.csv", "predictions-*-of-*.csv")
         return sorted(path for name in names for path in self.folder.glob(name))
 
-    def forget(self, cases: Iterable[str], structures: Sequence[str]) -> None:
-        """Remove all files of cases, by id, so that older ones do not pass for this model's."""
-        for case in cases:
-            for path in self._files(case, structures):
-                path.unlink(missing_ok=True)
+    def forget(self, line: Mapping[str, str]) -> None:
+        """Remove the masks that a line names, and its maps, so that they pass for no other's.
 
-    def _files(self, case: str, structures: Sequence[str]) -> Iterator[Path]:
-        """Every file that a prediction of `structures` may have left, in whatever format."""
-        name = written_name(case)
-        for stem in (name, *(f"{name}_{structure}" for structure in structures)):
-            yield from (self.folder / f"{stem}{suffix}" for suffix in (*LABEL_SUFFIXES, ".dcm"))
-        for kind in MAPS:
-            yield from self._maps(case, kind, structures)
+        Nothing else: a file of like name may be somebody's.
+        """
+        names = (line.get("masks") or "").split("/")
+        files = [self.folder / name for name in names if name]
+        structures = [name.removesuffix("_voxels") for name in line if name.endswith("_voxels")]
+        self._remove(files, line["case"], structures)
+
+    def forget_failed(self, case: Case) -> None:
+        """Remove what writing the case would have replaced."""
+        self._remove(self._files(case), case.id, self.structures)
+
+    def _files(self, case: Case) -> list[Path]:
+        """Masks in all formats; none where nothing tells the format of the image."""
+        try:
+            return [*self.masks(case), *self.segmentation(case)]
+        except InputError:
+            return []
+
+    def _remove(self, masks: Iterable[Path], case: str, structures: Sequence[str]) -> None:
+        maps = (path for kind in MAPS for path in self._maps(case, kind, structures))
+        for path in (*masks, *maps):
+            path.unlink(missing_ok=True)
 
     def _maps(self, case: str, kind: str, structures: Sequence[str]) -> list[Path]:
         place = self.folder / MAPS[kind]
         names = structures if kind == "probability" else (kind,)
         return [place / f"{written_name(case)}_{name}.nii.gz" for name in names]
 
+    def check_free(self, cases: Iterable[Case]) -> None:
+        """Refuse a folder without predictions where a file has the name of a case's mask.
+
+        It is somebody's, such as a manual label. Raises InputError.
+        """
+        there = [path for case in cases for path in self._files(case) if path.exists()]
+        known = (self.folder / ABOUT).is_file() or bool(self._tables())
+        if there and not known:
+            raise InputError(
+                f"{there[0]} is there, and no prediction of {self.folder} made it; name another "
+                "output folder"
+            )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder's tables and model, which the processes of several shards change."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / LOCK).open("a", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # free again when the process ends, however it ends
+            yield
+
     def start(self, model: Mapping[str, Any], *, overwrite: bool) -> dict[str, dict[str, str]]:
         """Take or make the folder for `model`; returns the lines of what it has done there.
 
-        Of another model, or of one that nothing tells, no mask, map or line stays. Raises
-        InputError if there is such a model and `overwrite` is false.
+        Of another model, or of one that nothing tells, no line stays, nor a mask or map of one.
+        Call it and `begin` while the folder is `locked`. Raises InputError if there is such a model
+        and `overwrite` is false.
         """
-        about = self.folder / "structures.json"
+        about = self.folder / ABOUT
         values = {name: value for value, name in enumerate(self.structures, start=1)}
         content = {"structures": values if self.exclusive else dict.fromkeys(values, 1), **model}
         known = about.is_file()
@@ -137,14 +183,11 @@ class Output:
                 f"{self.folder} holds predictions of another model or with other options (see "
                 f"{about}); choose another output, or set overwrite=true to replace them"
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
         remove_orphans(self.folder)
         if foreign:
             for table in self._tables():
-                lines = _lines(table)
-                columns = [name for line in lines[:1] for name in line]
-                structures = [n.removesuffix("_voxels") for n in columns if n.endswith("_voxels")]
-                self.forget((line["case"] for line in lines), structures)
+                for line in _lines(table):
+                    self.forget(line)
                 table.unlink()
         _replace(about, json.dumps(content, indent=1) + "\n")
         return self.lines()
@@ -172,7 +215,8 @@ class Output:
 
     def add(self, line: Mapping[str, object]) -> None:
         """Append a case's line to this process' table."""
-        with (self.folder / self.table).open("a", newline="", encoding="utf-8") as file:
+        table = self.folder / self.table
+        with self.locked(), table.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self.columns(), restval="", lineterminator="\n").writerow(line)
 
 

@@ -17,7 +17,13 @@ from segshift import __version__, build, environment
 from segshift.cohort import Case
 from segshift.errors import InputError
 from segshift.postprocessing import Rules, common_rules, postprocessed, read_rules
-from segshift.prediction.inputs import cases_of, input_key, read_case_image, share_of
+from segshift.prediction.inputs import (
+    cases_of,
+    check_apart,
+    input_key,
+    read_case_image,
+    share_of,
+)
 from segshift.progress import tracked
 
 if TYPE_CHECKING:
@@ -39,6 +45,7 @@ def predict(config: DictConfig) -> None:
     _check(config)
     checkpoints = [build.checkpoint_file(path) for path in _listed(config.checkpoint)]
     cases, failed = cases_of(Path(config.input), without=Path(config.output))
+    check_apart(cases, Path(config.output))
     cases = share_of(cases, config.shard)
     environment.check_devices(config.accelerator, 1)
 
@@ -54,11 +61,16 @@ def predict(config: DictConfig) -> None:
     ensemble = load_ensemble(checkpoints, options=options, precision=precision, device=device)
     rules = common_rules([*map(read_rules, checkpoints)]) if config.postprocess == "auto" else {}
     output = _output(config, ensemble)
-    done = output.start(_model(ensemble, checkpoints, rules, precision), overwrite=config.overwrite)
-    left = [
-        case for case in cases if config.overwrite or not output.is_done(case, done.get(case.id))
-    ]
-    output.begin({case.id for case in left})
+    model = _model(ensemble, checkpoints, rules, precision)
+    output.check_free(cases)
+    with output.locked():
+        done = output.start(model, overwrite=config.overwrite)
+        left = [
+            case
+            for case in cases
+            if config.overwrite or not output.is_done(case, done.get(case.id))
+        ]
+        output.begin({case.id for case in left})
     print(
         f"input:     {config.input}, {len(cases)} case(s), {len(cases) - len(left)} done before\n"
         f"model:     {len(checkpoints)} network(s), {len(ensemble)} member(s) with mirrors; "
@@ -69,10 +81,11 @@ def predict(config: DictConfig) -> None:
             f"note:      mirrored along {list(ensemble.unlearned)}, but no image was in training "
             "(augment.mirror_axes); masks are likely worse than without mirror"
         )
-    others = [c.id for c in left if c.id in done and done[c.id]["input"] != input_key(c)]
+    others = [c for c in left if c.id in done and _is_another(done[c.id].get("input"), c)]
     if others:
         print(f"again:     {len(others)} case(s), whose images are not those that were predicted")
-        output.forget(others, output.structures)
+        for case in others:
+            output.forget(done[case.id])
     unexpected: Exception | None = None
     with torch.inference_mode():
         for case in tracked(left, "predicting", total=len(left)):
@@ -83,20 +96,27 @@ def predict(config: DictConfig) -> None:
                 if not isinstance(error, InputError | OSError) and not _is_out_of_memory(error):
                     unexpected = unexpected or error
                 failed[case.id] = _told(case, error)
-                output.forget([case.id], output.structures)
+                if case.id in done:
+                    output.forget(done[case.id])
+                output.forget_failed(case)
                 output.add({"case": case.id, "status": FAILED, "message": failed[case.id]})
                 print(f"failed:    {failed[case.id]}")
                 continue
             seconds = f"{time.monotonic() - start:.2f}"
-            output.add(
-                {"case": case.id, "status": DONE, "seconds": seconds, "input": key, **values}
-            )
+            files = {"masks": output.mask_names(case), "input": key}
+            output.add({"case": case.id, "status": DONE, "seconds": seconds, **files, **values})
     print(f"output:    {output.folder}, {output.table}")
     if unexpected:
         raise unexpected  # a fault of the program: the other cases are there all the same
     if failed:
         told = "\n".join(f"  {name}: {message}" for name, message in failed.items())
         raise InputError(f"{len(failed)} case(s) were not predicted:\n{told}")
+
+
+def _is_another(predicted: str | None, case: Case) -> bool:
+    """Whether a case's images are known not to be those that a line's key tells of."""
+    key = input_key(case)
+    return bool(predicted and key) and predicted != key
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -112,7 +132,7 @@ def _told(case: Case, error: Exception) -> str:
     reason = (str(error).splitlines() or [""])[0] or type(error).__name__
     if _is_out_of_memory(error):
         return f"case {case.id!r}: out of memory; lower budget_gb, or free some ({reason})"
-    if isinstance(error, InputError | OSError):
+    if isinstance(error, InputError):
         return str(error)
     return f"case {case.id!r}: {type(error).__name__}: {reason}"
 

@@ -26,11 +26,11 @@ from segshift.results import (
     is_shifted,
     site_table,
 )
+from segshift.results.significance import CAN_REACH_5_PERCENT
 
 ALL_OTHERS = 3  # more metrics than these beside the chosen one would not fit; the page has all
 INTERVAL = "95% interval"
 MOST_COLUMNS = 10_000  # wider than any terminal
-CAN_REACH_5_PERCENT = 6  # patients: 2 / 2^6 is the first p below 0.05
 FAILURES = {
     "failed": "Dice < 0.1",
     "empty": "nothing predicted",

@@ -67,7 +67,7 @@ def shift_section(
             for shift in shifts
         ]
     return ShiftSection(
-        sentence=_sentence(losses[0], sets, metric=metric),
+        sentence=_sentence(losses[0], metric=metric),
         losses=losses,
         panels=panels,
         examples=[
@@ -88,14 +88,18 @@ def shift_section(
 
 
 def losses_of(curves: pd.DataFrame, *, metric: str, higher_is_better: bool) -> list[dict[str, Any]]:
-    """Lines of `shift_losses` of `metric`, the most harmful first, and their `n`.
+    """Lines of `shift_losses` of `metric`, the most harmful first, and their `sets` and `n`.
 
-    `n` are the cases of all sets, counted where the curve has the fewest.
+    `sets` are those with a curve of the shift, which need not be all; `n` are the cases of these,
+    counted where the curve has the fewest.
     """
-    losses = shift_losses(_areas(curves, metric=metric, higher_is_better=higher_is_better))
+    areas = _areas(curves, metric=metric, higher_is_better=higher_is_better)
+    losses = shift_losses(areas)
+    sets = {shift: sets_of(own) for shift, own in areas.groupby("shift")}
     means = curves[(curves["metric"] == metric) & (curves["structure"] == MEAN)]
     counts = means.groupby(["shift", "set"])["n"].min().groupby("shift").sum()
-    return records(losses.assign(n=losses["shift"].map(counts)))
+    of_shifts = losses["shift"]
+    return records(losses.assign(sets=of_shifts.map(sets), n=of_shifts.map(counts)))
 
 
 def shift_figure(
@@ -141,16 +145,20 @@ def print_shifts(
     if not losses:
         return
     sets = sets_of(_areas(curves, metric=metric, higher_is_better=higher_is_better))
-    of, over = (sets[0], "") if len(sets) == 1 else (f"{len(sets)} sets", " and sets")
+    several = len(sets) > 1
+    of, over = (f"{len(sets)} sets", " and sets") if several else (sets[0], "")
     title = f"{metric} of {of} under shifts, mean over structures{over}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("shift")
-    for name in ("without", "with", "severity", "lost on average", "n"):
+    counts = ("sets", "n") if several else ("n",)
+    for name in ("without", "with", "severity", "lost on average", *counts):
         table.add_column(name, justify="right")
     for line in losses:
         values = (written(line[key], digits(metric)) for key in ("start", "end"))
         loss = written(line["loss"], digits(metric))
-        table.add_row(line["shift"], *values, f"{line['severity']:.3g}", loss, str(line["n"]))
+        numbers = {"sets": len(line["sets"]), "n": line["n"]}
+        counted = (str(numbers[name]) for name in counts)
+        table.add_row(line["shift"], *values, f"{line['severity']:.3g}", loss, *counted)
     (console or Console()).print(table)
 
 
@@ -174,7 +182,8 @@ def _panel(axes: Axes, curves: pd.DataFrame, *, structures: Sequence[str]) -> No
     axes.set_axisbelow(True)
 
 
-def _sentence(worst: Mapping[str, Any], sets: Sequence[str], *, metric: str) -> str:
+def _sentence(worst: Mapping[str, Any], *, metric: str) -> str:
+    sets = worst["sets"]
     where = f", mean of {len(sets)} sets" if len(sets) > 1 else f" at {sets[0]}"
     where = "" if sets == [IN_DOMAIN] else where
     start, end = (written(worst[key], digits(metric)) for key in ("start", "end"))

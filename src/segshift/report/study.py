@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from segshift.report.console import CAN_REACH_5_PERCENT
 from segshift.report.figures import colours_of
 from segshift.report.lanes import HEIGHT
 from segshift.report.page import drawn, rendered
@@ -37,6 +36,7 @@ from segshift.results import (
     write_study_tables,
 )
 from segshift.results.drafts import write_whole
+from segshift.results.significance import CAN_REACH_5_PERCENT
 
 FIGURES = ("matrix", "gaps", "curves")
 Content = Mapping[str, Any]

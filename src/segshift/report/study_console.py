@@ -47,6 +47,19 @@ def print_study(folder: Path, *, metric: str | None = None, console: Console | N
         console.print(Text(sentence))
 
 
+def short_variants(variants: Iterable[str]) -> tuple[str, Mapping[str, str]]:
+    """What the variants vary, and what each of them takes: `model`, and `unet2d` of model=unet2d.
+
+    The whole names, where they do not all vary the same.
+    """
+    words = {name: [word.partition("=") for word in name.split()] for name in variants}
+    varied = {tuple(key + sign for key, sign, _ in own) for own in words.values()}
+    if len(varied) > 1 or not all(key.endswith("=") for keys in varied for key in keys):
+        return "variant", {name: name for name in words}
+    heading = " ".join(key.rstrip("=") for keys in varied for key in keys)
+    return heading, {name: " ".join(text for _, _, text in own) for name, own in words.items()}
+
+
 def _matrix(heat: Heat, *, title: str) -> Table:
     table = empty_table(title, ["trained at"])
     for column in heat.columns:
@@ -80,16 +93,3 @@ def _gaps(lines: Sequence[Mapping[str, Any]], *, metric: str, left: int) -> Tabl
         who = f"{line['trained']} -> {line['test']}\n{variants[line['variant']]}".strip()
         table.add_row(*map(Text, (who, *numbers)))
     return table
-
-
-def short_variants(variants: Iterable[str]) -> tuple[str, Mapping[str, str]]:
-    """What the variants vary, and what each of them takes: `model`, and `unet2d` of model=unet2d.
-
-    The whole names, where they do not all vary the same.
-    """
-    words = {name: [word.partition("=") for word in name.split()] for name in variants}
-    varied = {tuple(key + sign for key, sign, _ in own) for own in words.values()}
-    if len(varied) > 1 or not all(key.endswith("=") for keys in varied for key in keys):
-        return "variant", {name: name for name in words}
-    heading = " ".join(key.rstrip("=") for keys in varied for key in keys)
-    return heading, {name: " ".join(text for _, _, text in own) for name, own in words.items()}

@@ -8,10 +8,11 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from segshift.report.console import CAN_REACH_5_PERCENT, FAILURES
+from segshift.report.console import FAILURES
 from segshift.report.measures import digits, duration, records, written
 from segshift.report.study_words import fixed, train_label
 from segshift.results import DONE, MEAN, place_name
+from segshift.results.significance import CAN_REACH_5_PERCENT
 
 GAP_COLUMNS = ("in_domain", "out", "gap", "harder", "shift")
 LISTED = 200  # lines of a table; more make the page slow, the CSV has all
@@ -47,8 +48,8 @@ def gap_lines(table: pd.DataFrame, *, metric: str, sites: Sequence[str]) -> list
     of_metric = table[(table["metric"] == metric) & (table["structure"] == MEAN)]
     lines = []
     for line in records(of_metric.head(LISTED)):
-        both, whole = line["paired"], line["patients"]
-        if both < CAN_REACH_5_PERCENT:
+        tested, whole = line["tested"], line["tested"] + line["unpaired"]
+        if tested < CAN_REACH_5_PERCENT:
             line |= {"shift_low": math.nan, "shift_high": math.nan}
         lines.append(
             {
@@ -59,7 +60,7 @@ def gap_lines(table: pd.DataFrame, *, metric: str, sites: Sequence[str]) -> list
                 "oracle": written(line["oracle"], digits(metric)),
                 "p": written(line["p"], 4),
                 "holm": written(line["p_holm"], 4),
-                "patients": f"{both} of {whole}" if 0 < both < whole else f"{whole}",
+                "patients": f"{tested} of {whole}" if 0 < tested < whole else f"{whole}",
                 "failed": _share(line.get("failed")),
             }
         )

@@ -5,7 +5,6 @@ from typing import Any
 
 import pandas as pd
 
-from segshift.report.console import CAN_REACH_5_PERCENT
 from segshift.report.measures import digits, records
 from segshift.results import (
     DONE,
@@ -19,6 +18,7 @@ from segshift.results import (
     place_name,
     sites_of,
 )
+from segshift.results.significance import CAN_REACH_5_PERCENT
 
 SPELLED_OUT = 6  # pairs; more sentences are read by nobody, the table has all
 NAMED_SITES = 3
@@ -101,12 +101,12 @@ def missing(
             f"how much harder {_listed(blind)} {'is' if len(blind) == 1 else 'are'}: no network "
             "trained there alone was tested in domain on all structures (split=single_source)"
         )
-    own = gaps[(gaps["metric"] == metric) & (gaps["structure"] != MEAN) & (gaps["paired"] > 0)]
-    # The mean counts the patients with the rarest structure; most have another one.
-    most = own.sort_values("patients", ascending=False, kind="stable").drop_duplicates("site")
+    pairs = pairs.assign(whole=pairs["tested"] + pairs["unpaired"])
+    most = pairs[pairs["tested"] > 0].sort_values("whole", ascending=False, kind="stable")
+    most = most.drop_duplicates("site")
     for line in records(most[most["unpaired"] > 0].sort_values("site")):
         said.append(
-            f"the shift at {line['site']} is of {line['paired']} of its {line['patients']} "
+            f"the shift at {line['site']} is of {line['tested']} of its {line['whole']} "
             "patients, those of the folds that were run; all folds would cover the others"
         )
     seeds = study.rows.groupby(["part", "variant", "train"])["seed"].nunique()
@@ -132,9 +132,11 @@ def _sentence(line: Mapping[str, Any], *, metric: str, sites: Sequence[str], sev
     who = f"{network} trained at {train_label(line['train'], sites)}"
     where = place_name(line["set"], line["site"])
     gap = f"{fixed(line['gap'], metric)} {metric}{_interval(line, 'gap', metric)}"
-    patients = _patients(line["patients"])
+    patients = _patients(line["tested"] + line["unpaired"])
     if pd.isna(line["gap_low"]):
-        verdict = f"has a gap of {gap} at {where} (too few patients for an interval)"
+        verdict = (
+            f"has a gap of {gap} at {where} (no interval: too few patients with some structure)"
+        )
     elif line["gap_low"] > 0:
         verb = "loses" if higher_is_better(metric) else "is worse by"
         verdict = f"{verb} {gap} at {where} ({patients})"
@@ -148,13 +150,13 @@ def _sentence(line: Mapping[str, Any], *, metric: str, sites: Sequence[str], sev
 def _split(line: Mapping[str, Any], where: str, metric: str) -> str:
     if pd.isna(line["shift"]):
         return f"; whether {where} is harder is unknown, its own network was not measured."
-    if line["paired"] < CAN_REACH_5_PERCENT:
-        few = f"{_patients(line['paired'])} {'is' if line['paired'] == 1 else 'are'} too few"
+    if line["tested"] < CAN_REACH_5_PERCENT:
+        few = f"{_patients(line['tested'])} {'is' if line['tested'] == 1 else 'are'} too few"
         estimate = f"estimate {fixed(line['shift'], metric)}, p {line['p']:.2g}"
         return f"; {few} to tell what the shift costs ({estimate})."
     size, cost = (fixed(abs(line[part]), metric) for part in ("harder", "shift"))
-    paired = f"{_patients(line['paired'])}, " if line["unpaired"] else ""
-    evidence = f"{paired}p {line['p']:.2g}, Holm {line['p_holm']:.2g}"
+    tested = f"{_patients(line['tested'])}, " if line["unpaired"] else ""
+    evidence = f"{tested}p {line['p']:.2g}, Holm {line['p_holm']:.2g}"
     bounds = f"{_interval(line, 'shift', metric)} ({evidence})"
     if float(size) == 0 and line["shift"] >= 0:
         return f", all of it because of the shift{bounds}."

@@ -66,7 +66,7 @@ def compare(
 
 
 class _Drawn:
-    """The runs (R) of one set: their means (R,), also of each resample that counts (B, R)."""
+    """The runs (R) of one set: their means (R,), also of each resample (B, R)."""
 
     def __init__(self, name: str, values: pd.DataFrame, *, resamples: int, seed: int) -> None:
         index = values.index.names
@@ -76,8 +76,7 @@ class _Drawn:
         self.columns = {str(run): np.asarray(run_of == run) for run in values.columns}
         drawn = self.sums.resampled(resamples=resamples, seed=seed)
         by_run = [mean_of_columns(drawn[:, c]) for c in self.columns.values()]
-        resampled = np.stack(by_run, axis=1)
-        self.resampled = resampled[~np.isnan(resampled).any(axis=1)]
+        self.resampled = np.stack(by_run, axis=1)  # NaN where it lacks a structure
         self.means = np.array([self.sums.means[c].mean() for c in self.columns.values()])
         self.name, self.patients = name, len(self.sums.patients)
         self.fewest = int(self.sums.measured.min())  # patients with the rarest structure
@@ -88,8 +87,9 @@ def _run_lines(drawn: _Drawn, *, higher_is_better: bool) -> Iterator[dict[str, o
     places = np.arange(1, len(drawn.means) + 1)
     (rank,) = _ranks(drawn.means[None], higher_is_better=higher_is_better)
     shares = np.full((len(places), len(places)), np.nan)  # (R, places)
-    if drawn.fewest > 1 and len(drawn.resampled) >= FEWEST_RESAMPLES:  # of one all are the same
-        ranks = _ranks(drawn.resampled, higher_is_better=higher_is_better)
+    counting = drawn.resampled[~np.isnan(drawn.resampled).any(axis=1)]
+    if drawn.fewest > 1 and len(counting) >= FEWEST_RESAMPLES:  # of one all are the same
+        ranks = _ranks(counting, higher_is_better=higher_is_better)
         shares = (ranks[:, :, None] == places).mean(axis=0)
     low, high = bounds(drawn.resampled, np.full(len(places), drawn.fewest))
     for i, run in enumerate(drawn.columns):

@@ -40,7 +40,7 @@ MEANS = ("in_domain", "out", "gap", "harder", "shift")
 GAPS = [
     *LINE, *WHERE, *MEASURED,
     *(f"{mean}{end}" for mean in MEANS for end in ("", "_low", "_high")),
-    "oracle", "p", "p_holm", "patients", "paired", "unpaired", "seeds", "jobs",
+    "oracle", "p", "p_holm", "patients", "paired", "tested", "unpaired", "seeds", "jobs",
 ]  # fmt: skip
 SIDES = ("out", "paired", "oracle")
 ORACLES = "single_source"  # the part whose networks are taken as oracles, if there are several
@@ -51,8 +51,9 @@ def gap_table(rows: pd.DataFrame) -> pd.DataFrame:
 
     `rows` are those of a `Study`. Means and intervals are of the structures that both sides have;
     the mean over structures is split only where the oracle has all of them. Its `patients` and
-    `paired` count those with the structure that the fewest have. `p` tests the shift by sign flips
-    of all patients that both networks have measured; `p_holm` is corrected for all pairs of the
+    `paired` count those with the structure that the fewest have, as its intervals do. `p` tests the
+    shift by sign flips of the `tested` patients, of whom both networks have measured any of its
+    structures (`unpaired`: only the one from elsewhere); `p_holm` is corrected for all pairs of the
     table with that metric and structure. Signed metrics, without a good end, have no gap.
     """
     plain = acquired(rows)
@@ -119,8 +120,9 @@ def _pair(inside: pd.DataFrame, outside: pd.DataFrame, oracle: pd.DataFrame | No
     sign = np.array([1.0 if higher_is_better(metric) else -1.0 for metric, _ in whole])
     gap, shift = sign * (at_home - out), sign * (own - paired)
     n_home = patients_measured(home.counts, groups)
-    counts = np.split(away.counts, len(SIDES), axis=1)
-    n_out, n_paired, _ = (patients_measured(each, groups) for each in counts)
+    of_out, of_both, _ = np.split(away.counts, len(SIDES), axis=1)
+    n_out, n_paired = (patients_measured(each, groups) for each in (of_out, of_both))
+    tested = _with_any(of_both, groups)
     sides = {
         "in_domain": (at_home, n_home),
         "out": (out, n_out),
@@ -134,7 +136,8 @@ def _pair(inside: pd.DataFrame, outside: pd.DataFrame, oracle: pd.DataFrame | No
         p=np.where(np.isnan(shift[0]), np.nan, _p(away, groups)),
         patients=n_out,
         paired=n_paired,
-        unpaired=n_out - n_paired,
+        tested=tested,
+        unpaired=_with_any(of_out, groups) - tested,
     )
     for name, (values, patients) in sides.items():
         low, high = bounds(values[1:], patients)
@@ -170,6 +173,12 @@ def _chosen(sums: Sums, columns: list[Any]) -> Sums:
 def _drawn(sums: Sums) -> Array:
     """Means (1 + resamples, C): as measured, then resampled."""
     return np.vstack([sums.means, sums.resampled()])
+
+
+def _with_any(counts: Array, groups: list[NDArray[np.bool_]]) -> NDArray[np.int64]:
+    """Of `counts` (P, C) the patients with a value, by column, then with any in each group."""
+    has = counts > 0
+    return np.array([*has.sum(axis=0), *(has[:, of].any(axis=1).sum() for of in groups)])
 
 
 def _p(away: Sums, groups: list[NDArray[np.bool_]]) -> Array:

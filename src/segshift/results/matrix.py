@@ -55,14 +55,22 @@ def failure_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def shift_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """`shift_curves` of every line, of the means of cases over seeds and folds; and its `jobs`."""
+    """`shift_curves` of every line, of the means of cases over seeds and folds; and its `jobs`.
+
+    These are the jobs that have tested the set at that severity, which of a line need not be all.
+    """
     parts = [pd.DataFrame(columns=[*LINE, *CURVE])]
     if rows["set"].map(is_shifted).any():
         for key, own in case_means(rows).groupby(LINE):
             line = dict(zip(LINE, map(str, key), strict=True))
             parts.append(shift_curves(own.assign(run="/".join(line.values()))).assign(**line))
     curves = pd.concat(parts[1:] or parts, ignore_index=True)
-    return curves.merge(jobs_behind(rows, LINE), on=LINE)[SHIFTS]
+    shown = curves["set"].where(
+        curves["severity"] == 0,
+        curves["set"] + "+" + curves["shift"] + curves["severity"].astype("str"),
+    )
+    behind = jobs_behind(rows, [*LINE, "set"]).rename(columns={"set": "shown"})
+    return curves.assign(shown=shown).merge(behind, on=[*LINE, "shown"])[SHIFTS]
 
 
 def area_table(curves: pd.DataFrame) -> pd.DataFrame:

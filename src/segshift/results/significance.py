@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from segshift import seeds
 
+CAN_REACH_5_PERCENT = 6  # patients: 2 / 2^6 is the first p below 0.05
 EXACT_UP_TO = 12  # patients: 4096 patterns of signs
 FLIPS = 10_000
 ROUNDING = 1e-10  # sums of the same numbers in another order differ by less

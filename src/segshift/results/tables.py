@@ -135,10 +135,14 @@ def _gap(rows: pd.DataFrame) -> tuple[float, float, float]:
     sets = {str(name): sums_of(members, ["structure"]) for name, members in rows.groupby("set")}
     if IN_DOMAIN not in sets or len(sets) < 2:
         return math.nan, math.nan, math.nan
-    (lost,) = _lost_outside({n: _frame(s, s.means[None]) for n, s in sets.items()})
-    resampled = _lost_outside({n: _frame(s, s.resampled()) for n, s in sets.items()})
-    low, high = bounds(resampled[:, None], _fewest(sets))
-    return float(lost), float(low[0]), float(high[0])
+    # Together, because what was measured says which sets count, also where no resample has one.
+    drawn = {
+        name: pd.DataFrame(np.vstack([each.means, each.resampled()]), columns=each.columns)
+        for name, each in sets.items()
+    }
+    lost = _lost_outside(drawn)
+    low, high = bounds(lost[1:, None], _fewest(sets))
+    return float(lost[0]), float(low[0]), float(high[0])
 
 
 def _fewest(sets: Mapping[str, Sums]) -> float:
@@ -152,12 +156,8 @@ def _fewest(sets: Mapping[str, Sums]) -> float:
     return float(np.minimum(outside, patients[[IN_DOMAIN]].to_numpy()).min(axis=None))
 
 
-def _frame(sums: Sums, means: NDArray[np.float64]) -> pd.DataFrame:
-    return pd.DataFrame(means, columns=sums.columns)
-
-
 def _lost_outside(means: Mapping[str, pd.DataFrame]) -> NDArray[np.float64]:
-    """By resample; `means` holds for each set a line per resample, a column per structure."""
+    """By line; `means` holds for each set lines, as measured then resampled, and its structures."""
     # A structure that one side lacks would turn another case mix into a gap: it is NaN here.
     lost = [
         mean_of_columns((means[IN_DOMAIN] - outside).to_numpy(np.float64))

@@ -1,8 +1,9 @@
 """Which file is the prediction of which case, by their names alone.
 
-A prediction's name is its path below the folder. It is a case's if its end is the case's id, if all
-of it is the end of the path of the case's label (then: image) and of no other case's, or if it lies
-in a folder that is called as the id. Suffixes and the channel of nnU-Net are no part of a name.
+A prediction's name is its path below the folder. It is a case's if it is the case's id, if its end
+is and all of it is no other case's id, if all of it is the end of the path of the case's label
+(then: image) and of no other case's, or if it lies in a folder that is called as the id. Suffixes
+and the channel of nnU-Net are no part of a name.
 """
 
 from collections import Counter, defaultdict
@@ -48,11 +49,16 @@ def by_case(files: Mapping[str, Path], cases: Iterable[Case]) -> tuple[dict[str,
     Raises InputError for a case with several files and for a file of several cases.
     """
     cases = list(cases)
-    ends, whole, folders = (defaultdict[str, set[Path]](set) for _ in range(3))
+    ids = {case.id: _called(case.id) for case in cases}
+    known = {name for names in ids.values() for name in names}
+    exact, ends, whole, folders = (defaultdict[str, set[Path]](set) for _ in range(4))
     for stem, path in files.items():
-        for name in {stem, stem.removesuffix(CHANNEL)}:
+        names = {stem, stem.removesuffix(CHANNEL)}
+        for name in names:
             whole[name].add(path)
-            for end in _ends(name):
+            exact[_flat(name)].add(path)
+        if known.isdisjoint(map(_flat, names)):  # a/1 is of the case a-1, not of 1
+            for end in (end for name in names for end in _ends(name)):
                 ends[_flat(end)].add(path)
         for end in _ends(stem.rpartition("/")[0]):
             folders[_flat(end)].add(path)
@@ -60,8 +66,9 @@ def by_case(files: Mapping[str, Path], cases: Iterable[Case]) -> tuple[dict[str,
     images = _own_ends({case.id: case.images for case in cases})
     found: dict[str, Path] = {}
     for case in cases:
-        ids = {case.id, _flat(case.id), case.id.removesuffix(CHANNEL), file_name(case.id)}
-        tries = (ends, ids), (whole, labels[case.id]), (whole, images[case.id]), (folders, ids)
+        own = ids[case.id]
+        labelled, imaged = (whole, labels[case.id]), (whole, images[case.id])
+        tries = (exact, own), (ends, own), labelled, imaged, (folders, own)
         every = (
             {path for name in names if name in places for path in places[name]}
             for places, names in tries
@@ -81,6 +88,11 @@ def by_case(files: Mapping[str, Path], cases: Iterable[Case]) -> tuple[dict[str,
             )
         shared[path] = name
     return found, [path for path in files.values() if path not in shared]
+
+
+def _called(identity: str) -> set[str]:
+    """What a file of the case may be called."""
+    return {_flat(identity), _flat(identity.removesuffix(CHANNEL)), file_name(identity)}
 
 
 def _own_ends(paths: Mapping[str, Iterable[Path]]) -> dict[str, set[str]]:

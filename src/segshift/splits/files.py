@@ -54,7 +54,10 @@ def from_file(
         for name, cases in sets.items()
         if name not in SIDES
     }
-    return Split(sets["train"], sets["val"], tests, _selection(Path(path)))
+    try:
+        return Split(sets["train"], sets["val"], tests, _selection(Path(path)))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _selection(path: Path) -> str | None:

@@ -67,9 +67,9 @@ def prevalence(
     )
     place = cohort.structures.index(structure)
     pool = [case for case in home.tests[IN_DOMAIN] if case.annotated[place]]
-    measured = _volumes_ml(pool, place)
     if not pool:
         raise InputError(f"split.structure={structure}: no case of {IN_DOMAIN} annotates it")
+    measured = _volumes_ml(pool, place)
     patients = proportional(strata(pool, seed))
     present = {identity: float(ml > 0) for identity, ml in measured.items()}
     sets = {}

@@ -80,11 +80,11 @@ def _check_source_val(split: Split) -> None:
     foreign = [case for case in split.val if case.patient not in own]
     if foreign:
         raise InputError(
-            f"selection={SOURCE_VAL} chooses on patients of the training sites {sorted(home)}, "
+            f"selection={SOURCE_VAL} chooses on no patient of a site that is judged as a new one, "
             f"but val has {len({case.patient for case in foreign})} of "
-            f"{sorted({case.site for case in foreign})} alone. Choosing there is "
-            f"selection={ORACLE}; with split=from_file name that rule, and the split.json of a run "
-            f"of selection={SOURCE_VAL}"
+            f"{sorted({case.site for case in foreign})} alone; {sorted(home)} are learned from or "
+            f"judged in domain. Choosing at a new site is selection={ORACLE}; with split=from_file "
+            f"name that rule, and the split.json of a run of selection={SOURCE_VAL}"
         )
 
 

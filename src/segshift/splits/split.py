@@ -93,7 +93,7 @@ def _check_name(name: str) -> None:
     if not name or name.startswith(".") or name != set_name(name):
         raise InputError(
             f"the name of the evaluation set {name!r} may not be empty, begin with '.' nor hold "
-            "'/', '\\', ';' or '+'; as in 'in_domain+noise3' it marks a shift, and the cases are "
+            "'/', '\\', ';' or '+'; '+' marks a shift, as in 'in_domain+noise3', whose cases are "
             "those of 'in_domain'"
         )
 

@@ -118,6 +118,7 @@ def planned_study(words: Sequence[str]) -> Study:
         asked = checked_study(content["study"])
         parts = parts_of(asked, job_words, split_options=split_options)
         jobs = jobs_of(parts, group=str(config.name))
+        launcher.check_gpus(jobs)
     command = shlex.join(["python", "study.py", *words])
     of_jobs = [text for word in job_words for text in word.texts]
     settings = {"command": command, **content, "overrides": of_jobs}
@@ -134,7 +135,10 @@ def planned_study(words: Sequence[str]) -> Study:
 
 
 def show(planned: Study) -> None:
-    """Print the jobs, where they stand, and what the rest will cost."""
+    """Print the jobs, where they stand, and what the rest will cost.
+
+    A study that goes on names the precisions when it has ended, those of all jobs.
+    """
     from segshift.study.console import cost_line, oracle_line, precision_line, print_jobs
 
     now = states(planned.folder, planned.jobs, attribute=planned.attribute)
@@ -148,7 +152,7 @@ def show(planned: Study) -> None:
         # A login node of a cluster is another machine than those that will train.
         cost = known or (measured_cost(left) if launcher.here else unmeasured_cost(left))
         print(cost_line(cost, done=len(done)))
-    if precision := precision_line(planned.folder, done):
+    if planned.dry_run and (precision := precision_line(planned.folder, done)):
         print(precision)
     if oracle := oracle_line(planned.jobs):
         print(oracle)

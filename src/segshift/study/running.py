@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from segshift.study.jobs import Job
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 GRACE_S = 15.0  # for a process that was asked to end
+LISTED_S = 20.0  # nvidia-smi takes seconds where the driver is loaded first
 TOLD_LINES = 8  # of the log of a job that failed
 TOLD_BYTES = 16_384
 Command = Callable[[Path], Sequence[str]]
@@ -47,6 +48,9 @@ class Launcher(Protocol):
 
     def start(self, file: Path) -> Process:
         """Start the job that `file` describes."""
+
+    def check_gpus(self, jobs: Iterable[Job]) -> None:
+        """Raises InputError for a job that asks for more GPUs than it will see."""
 
     def left(self) -> str:
         """What goes on after the study was stopped, in words; "" if nothing does."""
@@ -82,7 +86,8 @@ class LocalLauncher:
         check_number("workers", workers, least=1)
         self.at_once, self.poll_s, self.command = workers, poll_s, command
         self.environment = {**os.environ, "PYTHONUNBUFFERED": "1", **_threads(workers)}
-        self.gpus = gpu_shares(visible_gpus(), workers=workers)
+        self.gpus = visible_gpus() if workers > 1 else ()  # one worker has whatever there is
+        self.shares = gpu_shares(self.gpus, workers=workers)
         self.places: list[LocalProcess | None] = [None] * workers
 
     def start(self, file: Path) -> "LocalProcess":
@@ -96,12 +101,26 @@ class LocalLauncher:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env={**self.environment, **self.gpus[place]},
+                    env={**self.environment, **self.shares[place]},
                     start_new_session=True,  # a terminal's Ctrl-C reaches the study alone
                 )
             )
         self.places[place] = process
         return process
+
+    def check_gpus(self, jobs: Iterable[Job]) -> None:
+        """Raises InputError for a job that asks for more GPUs than a worker's share."""
+        here, each = len(self.gpus), share_size(self.gpus, workers=self.at_once)
+        for job in jobs if here else ():
+            trainer = job.config["trainer"]
+            devices = trainer["devices"]
+            if trainer["accelerator"] in ("auto", "gpu", "cuda") and devices > each:
+                fewer = f"workers={here // devices} or " if devices <= here else ""
+                raise InputError(
+                    f"{job.name}: trainer.devices={devices}, but {here} GPU(s) are here, of which "
+                    f"each of workers={self.at_once} sees {each}; set {fewer}"
+                    f"trainer.devices={each}, or trainer.accelerator=cpu"
+                )
 
     def left(self) -> str:
         """Nothing: they are ended with the study."""
@@ -199,26 +218,42 @@ def visible_gpus() -> tuple[str, ...]:
     """The GPUs that CUDA would show to a process, as its variable names them; asks no torch."""
     if VISIBLE in os.environ:
         return tuple(name for name in os.environ[VISIBLE].split(",") if name)
-    try:
-        told = subprocess.run(
-            ["nvidia-smi", "--list-gpus"], capture_output=True, encoding="utf-8", check=True
-        )
-    except (OSError, subprocess.CalledProcessError):  # no driver, no GPU
-        return ()
-    lines = [line for line in told.stdout.splitlines() if line.startswith("GPU ")]
+    lines = [line for line in _listed().splitlines() if line.startswith("GPU ")]
     return tuple(map(str, range(len(lines))))
+
+
+def share_size(gpus: Sequence[str], *, workers: int) -> int:
+    """How many of the GPUs each worker sees: as many as there are for all, at least one."""
+    return max(len(gpus) // workers, min(len(gpus), 1))
 
 
 def gpu_shares(gpus: Sequence[str], *, workers: int) -> tuple[Mapping[str, str], ...]:
     """What each of the workers has to add to its environment, to see its share of the GPUs alone.
 
-    As many each as there are for all; of fewer GPUs than workers some share one.
+    Of fewer GPUs than workers some share one.
     """
     if workers == 1 or not gpus:
         return ({},) * workers
-    each = max(len(gpus) // workers, 1)
+    each = share_size(gpus, workers=workers)
     starts = (place * each % len(gpus) for place in range(workers))
     return tuple({VISIBLE: ",".join(gpus[start : start + each])} for start in starts)
+
+
+def _listed() -> str:
+    """What nvidia-smi lists; "" without a driver, or with one that fails or does not answer."""
+    command = ["nvidia-smi", "--list-gpus"]
+    try:
+        asked = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8"
+        )
+    except OSError:
+        return ""
+    try:
+        told, _ = asked.communicate(timeout=LISTED_S)
+    except subprocess.TimeoutExpired:
+        asked.kill()  # subprocess.run would then wait for it, and one in a wedged driver stays
+        return ""
+    return told if asked.returncode == 0 else ""
 
 
 def _threads(workers: int) -> dict[str, str]:

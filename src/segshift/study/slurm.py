@@ -9,17 +9,30 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from segshift.errors import InputError
+from segshift.study.jobs import Job
 from segshift.study.running import Command, check_number, job_command
 
-OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL")
-# What sacct says where it keeps no records, and of a job that may or may not come back.
-UNCERTAIN = ("UNKNOWN", "PREEMPTED")
-ASKED_EVERY_S = 60.0  # squeue, of each such job: clusters ask not to be asked more
+# States of `man sacct` that no job comes back from; CANCELLED is followed by who did it.
+OVER = (
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "REVOKED",
+    "TIMEOUT",
+)
+# States that submitit asks sacct about again. At any other (SUSPENDED, RESIZING) it takes the job
+# for done and stays with what it heard, and PREEMPTED and UNKNOWN may be the last that sacct says.
+FOLLOWED = ("PENDING", "RUNNING", "REQUEUED", "COMPLETING")
+ASKED_EVERY_S = 60.0  # squeue, of each other job: clusters ask not to be asked more
 
 
 class SlurmLauncher:
@@ -85,6 +98,9 @@ class SlurmLauncher:
         self.started.append(SlurmProcess(job))
         return self.started[-1]
 
+    def check_gpus(self, jobs: Iterable[Job]) -> None:
+        """Nothing: what a node shows to a job is the cluster's to say."""
+
     def left(self) -> str:
         """The jobs that had not ended when they were last looked at."""
         numbers = " ".join(str(each.job.job_id) for each in self.started if not each.over)
@@ -115,7 +131,7 @@ class SlurmProcess:
         return self.over
 
     def _has_ended(self) -> bool:
-        if self.job.done() or any(self.job.state.startswith(state) for state in OVER):
+        if self.job.paths.result_pickle.exists() or self.job.state.startswith(OVER):
             return True
         if not self._is_uncertain() or time.monotonic() - self.asked_s < ASKED_EVERY_S:
             return False
@@ -123,7 +139,7 @@ class SlurmProcess:
         return is_gone(self.job.job_id)
 
     def _is_uncertain(self) -> bool:
-        return any(self.job.state.startswith(state) for state in UNCERTAIN)
+        return self.job.state not in FOLLOWED and not self.job.state.startswith(OVER)
 
     def terminate(self) -> None:
         """Leave it in the queue."""

@@ -5,8 +5,9 @@ one slice; formats that carry no voxel size get 1 mm. `save_label`, `save_map` a
 `save_segmentation` go the way back.
 """
 
+import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,17 +147,19 @@ def save_map(path: Path, values: np.ndarray, *, like: Path) -> None:
 
 
 def save_segmentation(
-    path: Path, masks: Sequence[np.ndarray], *, names: Sequence[str], like: Path, software: str
+    path: Path, masks: Iterable[np.ndarray], *, names: Sequence[str], like: Path, software: str
 ) -> None:
     """Write a DICOM Segmentation of the series `like`: a segment for each mask (D, H, W) in RAS.
 
-    Masks may overlap. `software` is recorded as what made them, as `name version`. The file appears
-    whole or not at all. Raises InputError if `like` is no series.
+    Masks may overlap, and are taken one by one. `software` is recorded as what made them, as `name
+    version`. The file appears whole or not at all. Raises InputError if `like` is no series.
     """
     if not is_dicom(like):
         raise InputError(f"{path}: a DICOM Segmentation needs a DICOM series, {like} is none")
-    header = _header_for(path, masks[0].shape, like)
-    stored = [from_ras(mask, header) for mask in masks]
+    masks = iter(masks)
+    first = next(masks)
+    header = _header_for(path, first.shape, like)
+    stored = (from_ras(mask, header) for mask in itertools.chain([first], masks))
     with _appearing(path) as draft:
         segmentation_object.write(draft, stored, names=names, like=like, software=software)
 

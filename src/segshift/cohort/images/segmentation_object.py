@@ -5,7 +5,7 @@ are recorded as private codes: nobody told which term of a dictionary a structur
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,12 @@ LONGEST_CODE = 16
 
 
 def write(
-    path: Path, masks: Sequence[np.ndarray], *, names: Sequence[str], like: Path, software: str
+    path: Path, masks: Iterable[np.ndarray], *, names: Sequence[str], like: Path, software: str
 ) -> None:
-    """Write masks (i, j, k), in the series' own order of columns, rows and slices."""
+    """Write masks (i, j, k), in the series' own order of columns, rows and slices.
+
+    They are taken one by one, into a byte for each voxel and mask.
+    """
     import highdicom
     from highdicom.sr.coding import CodedConcept
     from pydicom.sr.codedict import codes
@@ -51,8 +54,7 @@ def write(
         )
         for number, (code, term) in enumerate(_codes_and_terms(names), start=1)
     ]
-    # (k, j, i, segment): a frame has the series' rows and columns.
-    frames = np.stack([mask.transpose(2, 1, 0) for mask in masks], axis=-1).astype(np.uint8)
+    frames = _frames(masks, len(names))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of empty masks and of values that scanners write
         try:
@@ -78,6 +80,18 @@ def write(
                 "series to NIfTI"
             ) from error
         made.save_as(path)
+
+
+def _frames(masks: Iterable[np.ndarray], count: int) -> np.ndarray:
+    """`count` masks (i, j, k) as (k, j, i, segment): a frame has the series' rows and columns."""
+    frames: np.ndarray | None = None
+    for number, mask in enumerate(masks):
+        frame = mask.transpose(2, 1, 0)
+        if frames is None:
+            frames = np.empty((count, *frame.shape), np.uint8)
+        frames[number] = frame
+    assert frames is not None, "a task has structures"
+    return np.moveaxis(frames, 0, -1)
 
 
 def _codes_and_terms(names: Sequence[str]) -> list[tuple[str, str]]:
