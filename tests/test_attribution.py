@@ -495,6 +495,15 @@ def test_p_of_both_is_the_larger_one_in_the_same_direction():
     assert against == 1
 
 
+def test_large_volumes_are_told_without_exponents():
+    away = measured("b", 8, larger=5.0, predicted_larger=5.0)  # 20 ml times 150
+    detail = prevalence(Sides(home=measured("in_domain", 8), away=away, target="b")).detail
+    median = away[["volume_ml/reference/liver", "volume_ml/reference/lesion"]].median()
+    told = re.findall(r"volume of \w+: median (\S+) ml against ([\d.]+) ml", detail)
+    assert told
+    assert told[0][0] in {f"{value:.0f}" for value in median}
+
+
 def test_answers_do_not_depend_on_the_order_of_the_cases_or_the_other_sites():
     tables = [measured("in_domain", 10), measured("site-b", 12, images=0.5), measured("site-c", 9)]
     both = attributed(pd.concat(tables), train="a")

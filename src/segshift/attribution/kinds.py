@@ -91,4 +91,9 @@ def _medians(values: "pd.Series[float]", *, at_home: int) -> str:
     unit = " ml" if what == "volume_ml" else ""
     home, away = values.iloc[:at_home].median(), values.iloc[at_home:].median()
     name = f"{'volume' if unit else 'number'} of {structure}"
-    return f"{name}: median {away:.3g}{unit} against {home:.3g}{unit} in in_domain"
+    return f"{name}: median {_plain(away)}{unit} against {_plain(home)}{unit} in in_domain"
+
+
+def _plain(value: float) -> str:
+    """Three digits or all before the point, never an exponent of ten: 1051, 28.4."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
