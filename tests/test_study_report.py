@@ -22,6 +22,7 @@ from segshift.report.study_attribution import pair_verdicts, read_attributions
 from segshift.report.study_console import print_study
 from segshift.report.study_curves import curves_sentence, most_harmful
 from segshift.report.study_lanes import ELSEWHERE, HERE, LANES, SEVERAL, study_lanes
+from segshift.report.study_page import failure_lines
 from segshift.report.study_words import answers, overview, train_label
 from segshift.report.study_worst import worst_pictures
 from segshift.results import (
@@ -234,6 +235,14 @@ def test_worst_cases_stand_beside_what_the_own_network_made_of_them(page: str) -
 def areas_of(curves: pd.DataFrame) -> pd.DataFrame:
     directions = {"dice": True, "hd95_mm": False}
     return shift_areas(curves, directions, by=["part", "variant", "train"])
+
+
+def test_each_share_of_failures_has_its_n() -> None:
+    """Of ten cases four have a lesion: one of them is missed."""
+    line = {"variant": "", "train": "a", "set": "site-b", "site": "b"}
+    shares = {"failed": 0.1, "failed_n": 10, "empty": 0.25, "empty_n": 4}
+    (told,), _, without = failure_lines(pd.DataFrame([line | shares]), sites=["a", "b"])
+    assert (told["failed"], told["empty"], without) == (("10%", 10), ("25%", 4), 0)
 
 
 def test_curves_name_the_shift_that_hurts_most(folder: Path) -> None:

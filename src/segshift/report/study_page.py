@@ -86,7 +86,10 @@ def variant_lines(
 def failure_lines(
     table: pd.DataFrame, *, sites: Sequence[str]
 ) -> tuple[list[dict[str, Any]], list[tuple[str, str]], int]:
-    """Lines of pairs with a failure, the kinds that were measured, and the pairs without any."""
+    """Lines of pairs with a failure, the kinds that were measured, and the pairs without any.
+
+    Of each kind a line has the share and of how many: lesions are not in every case.
+    """
     kinds = [(kind, said) for kind, said in FAILURES.items() if kind in table]
     names = [kind for kind, _ in kinds]
     failed = table[(table[names] > 0).any(axis=1)]
@@ -95,8 +98,7 @@ def failure_lines(
             "variant": line["variant"],
             "trained": train_label(line["train"], sites),
             "test": place_name(line["set"], line["site"]),
-            **{kind: _share(line[kind]) for kind in names},
-            "n": max(line[f"{kind}_n"] for kind in names),
+            **{kind: (_share(line[kind]), line[f"{kind}_n"]) for kind in names},
         }
         for line in records(failed.head(LISTED))
     ]
