@@ -1,12 +1,13 @@
 """Prediction of whole cases against MONAI's sliding_window_inference with the same network.
 
-`python bench/inference.py [checkpoint=RUN] [cases=4] [tile=1] [rounds=3] [overlap=...]` predicts
-test cases of a run, each side in a process of its own and at its defaults: MONAI with overlap 0.25,
-constant weights, 4 windows at once (it has no default) and float32; segshift with its options and
-precision=auto. Without a checkpoint, one is trained first for 100 steps on the phantom. `tile=2`
-repeats each case twice along every axis. Prints Markdown: seconds a case, and those of them that a
-core worked (the best of the rounds, which are taken in turn), mean Dice of the masks on the
-plan's grid, and the peak memory of the process.
+`python bench/inference.py [model=unet3d] [checkpoint=RUN] [cases=4] [tile=1] [rounds=3]
+[overlap=...]` predicts test cases of a run, each side in a process of its own and at its defaults:
+MONAI with overlap 0.25, constant weights, 4 windows at once (it has no default) and float32;
+segshift with its options and precision=auto. Without a checkpoint, a network of that `model` is
+trained first for 100 steps on the phantom. `tile=2` repeats each case twice along every axis.
+Prints Markdown: seconds a case, and those of them that a core worked (the best of the rounds,
+which are taken in turn), mean Dice of the masks on the plan's grid, and the peak memory of the
+process.
 """
 
 import json
@@ -20,7 +21,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SIDES = ("monai", "segshift")
-DEFAULTS = {"checkpoint": "", "cases": "4", "tile": "1", "rounds": "3", "overlap": ""}
+DEFAULTS = {
+    "model": "unet3d",
+    "checkpoint": "",
+    "cases": "4",
+    "tile": "1",
+    "rounds": "3",
+    "overlap": "",
+}
 MONAI_BATCH = 4
 
 
@@ -28,7 +36,7 @@ def main(options: dict[str, str]) -> None:
     """Measure both sides, in turn, and print them."""
     with tempfile.TemporaryDirectory() as folder:
         if not options["checkpoint"]:
-            options["checkpoint"] = _trained(Path(folder) / "run")
+            options["checkpoint"] = _trained(options["model"], Path(folder) / "run")
         given = [f"{key}={value}" for key, value in options.items()]
         measured: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
         for _ in range(int(options["rounds"])):
@@ -116,8 +124,8 @@ def _monai(module):
     return predict
 
 
-def _trained(folder: Path) -> str:
-    options = ["logger=none", "trainer.epochs=1", "trainer.steps_per_epoch=100"]
+def _trained(model: str, folder: Path) -> str:
+    options = [f"model={model}", "logger=none", "trainer.epochs=1", "trainer.steps_per_epoch=100"]
     subprocess.run(
         [sys.executable, ROOT / "train.py", *options, f"hydra.run.dir={folder}"],
         check=True, stdout=subprocess.DEVNULL,

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -134,6 +135,16 @@ def test_the_command_writes_figures(tmp_path, capsys):
     for wrong in ("{box: [", "[1, 2]"):
         with pytest.raises(SystemExit, match=r"error: (--|data\.)structures"):
             cli.main(["cohort", "show", str(tmp_path / "m.csv"), "--structures", wrong])
+
+
+def test_a_terminal_that_lacks_a_letter_gets_a_mark_for_it(tmp_path, monkeypatch):
+    cases = [replace(case, site="\u91cd\u5e86") for case in cohort(tmp_path)]
+    write_manifest(tmp_path / "m.csv", cases, channels=["image"], structures=["box", "core"])
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    cli.main(["cohort", "show", str(tmp_path / "m.csv")])
+    terminal.seek(0)
+    assert "??" in terminal.read()
 
 
 def test_a_cohort_without_labels_is_shown_too(tmp_path):

@@ -169,6 +169,28 @@ class TestSlabs:
             atol=1e-6, rtol=0,
         )  # fmt: skip
 
+    @pytest.mark.parametrize(
+        ("view", "shape", "window_batch", "batches"),
+        [
+            (View((64, 80)), (32, 64, 80), None, [11, 11, 10]),  # at least 65536 voxels are 13
+            (View((64, 80)), (32, 64, 80), 32, [32]),
+            (View((64, 80)), (5, 64, 80), None, [5]),
+            (View((256, 256)), (3, 256, 256), None, [1, 1, 1]),
+            (View((32, 48, 32)), (32, 48, 80), None, [2, 1]),
+            (View((64, 64, 64)), (64, 64, 112), None, [1, 1]),
+        ],
+    )
+    def test_windows_are_seen_in_batches_of_one_size(self, view, shape, window_batch, batches):
+        seen = []
+
+        def network(windows):
+            seen.append(len(windows))
+            return windows.tile(1, 2, *(1,) * view.dimensions)
+
+        image = torch.zeros(1, *shape)
+        predict_case([network], image, view, activation=softmax, window_batch=window_batch)
+        assert seen == batches
+
     def test_what_does_not_fit_the_budget_is_predicted_again(self):
         """Four channels of 21 x 16 x 16 fit once, but not a window's depth of them."""
         seen = []
@@ -323,21 +345,31 @@ class TestNorms:
     def spied(self, network, image, monkeypatch, **options):
         calls, group_norm = [], functional.group_norm
         monkeypatch.setattr(
-            functional, "group_norm", lambda *a, **k: calls.append(1) or group_norm(*a, **k)
+            functional, "group_norm", lambda *a, **k: calls.append(a[0]) or group_norm(*a, **k)
         )
-        view = View((4, 8, 8))
-        return predict_case(network, image, view, activation=softmax, **options), len(calls)
+        view = View(tuple(image.shape[1:]))
+        return predict_case(network, image, view, activation=softmax, **options), calls
 
+    @pytest.mark.parametrize(("edge", "small"), [(8, True), (16, False)])
     @pytest.mark.parametrize("affine", [True, False])
-    def test_instance_norms_are_done_in_one_pass_with_the_same_result(self, affine, monkeypatch):
+    def test_instance_norms_are_done_in_one_pass_with_the_same_result(
+        self, affine, edge, small, monkeypatch
+    ):
+        """Maps of 256 voxels in the order of their channels, those of 1024 as they lie."""
         torch.manual_seed(0)
         norm = nn.InstanceNorm3d(2, eps=0.1, affine=affine)
         for parameter in norm.parameters():
             nn.init.normal_(parameter)
-        image = 3 * torch.randn(2, 4, 8, 8) + 1
+        image = 3 * torch.randn(2, 4, edge, edge) + 1
         expected = softmax(norm(image[None]))[0]
-        got, calls = self.spied(norm, image, monkeypatch)
-        assert calls == 1
+        last = torch.channels_last_3d
+
+        def network(windows):
+            return norm(windows.contiguous(memory_format=last))
+
+        got, (seen,) = self.spied([network], image, monkeypatch)
+        assert seen.is_contiguous(memory_format=last) != small
+        assert seen.is_contiguous() == small
         torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
 
     def test_norms_with_statistics_of_their_own_keep_them(self, monkeypatch):
@@ -348,7 +380,7 @@ class TestNorms:
         image = torch.randn(2, 4, 8, 8)
         expected = softmax(norm(image[None]))[0]
         got, calls = self.spied(norm, image, monkeypatch)
-        assert calls == 0
+        assert not calls
         torch.testing.assert_close(got, expected, atol=1e-6, rtol=0)
 
 

@@ -257,6 +257,31 @@ def test_names_of_structures_survive_in_dicom(names, codes, terms, tmp_path):
         save_segmentation(file, masks, names=("a", " "), like=like, software="segshift 1")
 
 
+@pytest.mark.parametrize("overlaps", [False, True])
+def test_masks_that_do_not_overlap_take_a_byte_a_voxel_in_dicom(overlaps, tmp_path, monkeypatch):
+    like = save_series(tmp_path / "s", np.zeros((4, 5, 11), np.int16), np.eye(4))
+    masks = np.zeros((10, 11, 5, 4), bool)  # the last two along z, y, x
+    for number, mask in enumerate(masks):
+        mask[number : number + 1 + overlaps, 2:4, 1:3] = number != 3
+    given = []
+
+    class Spy(highdicom.seg.Segmentation):
+        def __init__(self, *, pixel_array, **tags):
+            given.append(pixel_array.nbytes)
+            super().__init__(pixel_array=pixel_array, **tags)
+
+    monkeypatch.setattr(highdicom.seg, "Segmentation", Spy)
+    names = [f"n{number}" for number in range(10)]
+    save_segmentation(tmp_path / "s.dcm", masks, names=names, like=like, software="segshift 1")
+    assert given == [11 * 5 * 4 * (10 if overlaps else 1)]
+    volume = highdicom.seg.segread(tmp_path / "s.dcm").get_volume(combine_segments=False)
+    for number, mask in enumerate(masks):
+        inside = np.argwhere(volume.array[..., number])
+        places = volume.map_indices_to_reference(inside.astype(float)) if len(inside) else inside
+        voxels = np.rint(places * [-1, -1, 1]).astype(int)[:, ::-1]  # LPS to RAS, as (z, y, x)
+        assert sorted(map(tuple, voxels)) == sorted(map(tuple, np.argwhere(mask)))
+
+
 @pytest.mark.real_data
 def test_a_real_series_is_predicted(run, tmp_path):
     predicted(tmp_path, f"checkpoint={run}", f"input={REAL_DATA / 'dicom' / 'hippocrop'}")

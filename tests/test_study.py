@@ -1012,6 +1012,27 @@ class TestSlurm:
             with pytest.raises(InputError, match=f"launcher.{word}"):
                 planned(*base, "launcher=slurm", f"launcher.{word}")
 
+    @pytest.mark.parametrize(
+        ("accelerator", "devices", "gpus", "refused"),
+        [
+            ("gpu", 2, 1, True), ("gpu", 1, 0, True), ("auto", 2, 1, True),
+            ("gpu", 2, 2, False), ("auto", 2, 0, False), ("cpu", 2, 1, False),
+        ],
+    )  # fmt: skip
+    def test_more_devices_than_a_job_is_submitted_with_are_refused(
+        self, accelerator, devices, gpus, refused, cluster, place, base
+    ):
+        words = (
+            *base, "trainer=ddp", f"trainer.accelerator={accelerator}",
+            f"trainer.devices={devices}", "launcher=slurm", f"launcher.gpus={gpus}",
+        )  # fmt: skip
+        if not refused:
+            planned(*words)
+            return
+        wrong = f"trainer.devices={devices}, but launcher.gpus={gpus}.* set launcher.gpus={devices}"
+        with pytest.raises(InputError, match=wrong):
+            planned(*words)
+
     def test_a_login_node_without_a_gpu_shows_what_it_will_submit(
         self, cluster, place, base, monkeypatch, capsys
     ):

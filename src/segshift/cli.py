@@ -16,6 +16,7 @@ from segshift.cli_attribute import add_attribute_command
 from segshift.cli_cohort import add_cohort_commands
 from segshift.cli_compare import add_compare_command
 from segshift.errors import InputError, TrainingDivergedError
+from segshift.progress import print_any_name
 
 
 def train() -> None:
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments and arguments[0] == "study":
         _study(arguments[1:])
         return
+    print_any_name()
     parsed = _parser().parse_args(arguments)
     try:
         parsed.run(parsed)
@@ -61,6 +63,7 @@ def _hydra(job: str) -> None:
 
     from segshift.build import conf_folder
 
+    print_any_name()
     verbose = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to here
 
@@ -95,6 +98,7 @@ def _hydra(job: str) -> None:
 def _study(words: Sequence[str]) -> None:
     from segshift.study import procedure
 
+    print_any_name()
     if "--help" in words or "-h" in words:
         print(procedure.help_text())
         return

@@ -23,7 +23,7 @@ NUMBERS: dict[str, tuple[type, float, float]] = {  # kind, lowest, highest
     "prediction.budget_gb": (float, 0.01, math.inf),
     "prediction.window_batch": (int, 1, math.inf),
 }
-DERIVED = ("plan.batch",)  # may be null
+DERIVED = ("plan.batch", "prediction.window_batch")  # may be null
 CHOICES = {  # as in segshift.networks.options and segshift.data, which need torch
     "plan.interpolation": ("linear", "spline"),
     "plan.crop": ("nonzero", "none"),

@@ -28,10 +28,14 @@ class OnePassNorms(TorchFunctionMode):
             if given.get("running_mean") is None:
                 features, eps = given["input"], given.get("eps", 1e-5)
                 scale, offset = given.get("weight"), given.get("bias")
-                return functional.group_norm(features, features.shape[1], scale, offset, eps)
+                channels, voxels = features.shape[1], features[0, 0].numel()
+                if voxels < SMALL:
+                    features = features.contiguous()
+                return functional.group_norm(features, channels, scale, offset, eps)
         return func(*args, **kwargs)
 
 
+SMALL = 1024  # voxels of a map; below it torch's group norm strides over channels-last features
 POSITIONS = (
     "input", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps",
 )  # fmt: skip

@@ -16,7 +16,7 @@ class PredictionOptions:
     overlap: float = 0.25  # of neighbouring windows, as a share of their edge
     mirror: tuple[int, ...] = ()  # axes (0 z, 1 y, 2 x); each one doubles the cost
     budget_gb: float = 3.0  # for what is predicted of a case at a time; no image, no network
-    window_batch: int = 2  # windows that the network sees at once
+    window_batch: int | None = None  # windows that the network sees at once; None: by their size
 
     def __post_init__(self) -> None:
         """Raises InputError for what no case could be predicted with."""
@@ -24,8 +24,12 @@ class PredictionOptions:
             raise InputError(f"overlap={self.overlap}: a number from 0 to 0.99")
         if not (type(self.budget_gb) in (int, float) and LEAST_GB <= self.budget_gb < math.inf):
             raise InputError(f"budget_gb={self.budget_gb}: a number of GB from {LEAST_GB}")
-        if not (type(self.window_batch) is int and self.window_batch >= 1):
-            raise InputError(f"window_batch={self.window_batch}: a whole number of windows from 1")
+        at_once = self.window_batch
+        if at_once is not None and not (type(at_once) is int and at_once >= 1):
+            raise InputError(
+                f"window_batch={at_once}: a whole number of windows from 1, or null to have "
+                "it follow from their size"
+            )
         if not (isinstance(self.mirror, tuple) and all(type(axis) is int for axis in self.mirror)):
             raise InputError(
                 f"mirror={self.mirror}: a list of axes, such as [0,1,2], z first; [] for none"

@@ -6,6 +6,7 @@ slices nor with that of networks and mirrors.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ FLOAT_BYTES = 4
 SLAB_COPIES = 4  # a slab, and what whoever gets it makes of it
 SLAB_SHARE = 8  # an eighth of the budget is for slabs, the rest for windows
 WINDOW_COPIES = 3  # the mean of a batch of windows, a member's logits and its probabilities
+WINDOW_VOXELS = 2**16  # from here on, more at once are hardly faster: bench/README.md
 SPREAD_COPIES = 2  # the mean square, and what is made of it to be counted
 
 
@@ -51,7 +53,7 @@ def predict_slabs(
     overlap: float = 0.25,
     mirror_axes: Sequence[int] = (),
     budget_gb: float = 3.0,
-    window_batch: int = 2,
+    window_batch: int | None = None,
     autocast: torch.dtype | None = None,
     doubts: bool = False,
     spread: Spread | None = None,
@@ -65,7 +67,8 @@ def predict_slabs(
 
     Where channels are `exclusive`, the first is the background and 1 outside the box; otherwise all
     are 0 there. `budget_gb` bounds what is held of the prediction; if a window's depth of it does
-    not fit, windows are predicted more than once. `autocast` is the networks' type; without it the
+    not fit, windows are predicted more than once. Networks see `window_batch` windows at once, by
+    default as many as have WINDOW_VOXELS voxels. `autocast` is the networks' type; without it the
     caller's autocast holds. Slabs have `doubts` if asked for; a `spread` has counted all windows
     when the last slab came. Raises InputError for mirrors that the view does not have.
     """
@@ -77,9 +80,8 @@ def predict_slabs(
     box = whole_box(shape) if box is None else box
     budget = int(budget_gb * 1e9)
     windows = windows_of(image, view, overlap=overlap)
-    rows = _rows(
-        windows, members, image.shape[1:], budget - budget // SLAB_SHARE, window_batch, spread
-    )
+    at_once = window_batch or math.ceil(WINDOW_VOXELS / math.prod(view.patch))
+    rows = _rows(windows, members, image.shape[1:], budget - budget // SLAB_SHARE, at_once, spread)
     rows = _resampled(rows, image.shape[1], box_shape(box))
     for start, slab in _gathered(rows, shape, box, exclusive, budget // SLAB_SHARE):
         yield Slab(start, slab[:-1], slab[-1]) if doubts else Slab(start, slab, None)
@@ -121,7 +123,7 @@ def _rows(
         touching = [corner for corner in windows.corners if corner[0] + depth > first]
         at, fits = 0, batch
         while at < len(touching):
-            some = touching[at : at + fits]
+            some = touching[at : at + _even(len(touching) - at, fits)]
             at += len(some)
             said = members(torch.stack([windows.seen(corner) for corner in some]))
             if ring is None:
@@ -146,6 +148,11 @@ def _rows(
         for z in range(done, last):
             yield _taken(ring, z)[:, *box_slices(plane)]
         first = last
+
+
+def _even(left: int, fits: int) -> int:
+    """How many of the windows that are left to take, in batches of one size that fits."""
+    return math.ceil(left / math.ceil(left / fits))
 
 
 def _ring(windows: Windows, said: Said, *, budget: int) -> torch.Tensor:

@@ -65,6 +65,7 @@ class SlurmLauncher:
             if type(value) not in (int, float) or not 0 < value < math.inf:
                 raise InputError(f"launcher.{name}={value}: a number above 0")
         self.at_once, self.poll_s, self.command = at_once, poll_s, command
+        self.gpus = gpus
         self.started: list[SlurmProcess] = []
         self.parameters: dict[str, Any] = {
             "timeout_min": max(round(hours * 60), 1),
@@ -99,7 +100,15 @@ class SlurmLauncher:
         return self.started[-1]
 
     def check_gpus(self, jobs: Iterable[Job]) -> None:
-        """Nothing: what a node shows to a job is the cluster's to say."""
+        """Raises InputError for a job that asks for more GPUs than it is submitted with."""
+        for job in jobs:
+            devices, accelerator = (job.config["trainer"][k] for k in ("devices", "accelerator"))
+            wanted = accelerator in ("gpu", "cuda") or (accelerator == "auto" and self.gpus)
+            if wanted and devices > self.gpus:
+                raise InputError(
+                    f"{job.name}: trainer.devices={devices}, but launcher.gpus={self.gpus} asks "
+                    f"SLURM for fewer; set launcher.gpus={devices}, or trainer.accelerator=cpu"
+                )
 
     def left(self) -> str:
         """The jobs that had not ended when they were last looked at."""

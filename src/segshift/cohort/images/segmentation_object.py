@@ -31,7 +31,7 @@ def write(
 ) -> None:
     """Write masks (i, j, k), in the series' own order of columns, rows and slices.
 
-    They are taken one by one, into a byte for each voxel and mask.
+    They are taken one by one: into a byte for each voxel, and as masks overlap, for each mask.
     """
     import highdicom
     from highdicom.sr.coding import CodedConcept
@@ -83,15 +83,26 @@ def write(
 
 
 def _frames(masks: Iterable[np.ndarray], count: int) -> np.ndarray:
-    """`count` masks (i, j, k) as (k, j, i, segment): a frame has the series' rows and columns."""
-    frames: np.ndarray | None = None
-    for number, mask in enumerate(masks):
-        frame = mask.transpose(2, 1, 0)
-        if frames is None:
-            frames = np.empty((count, *frame.shape), np.uint8)
-        frames[number] = frame
-    assert frames is not None, "a task has structures"
-    return np.moveaxis(frames, 0, -1)
+    """`count` masks (i, j, k) as segment numbers (k, j, i), if they overlap (k, j, i, segment).
+
+    A frame has the series' rows and columns.
+    """
+    numbers: np.ndarray | None = None
+    stack: np.ndarray | None = None
+    for number, mask in enumerate(masks, start=1):
+        frame = mask.transpose(2, 1, 0).astype(bool, copy=False)
+        if numbers is None:
+            numbers = np.zeros(frame.shape, np.min_scalar_type(count))
+        if stack is None and numbers[frame].any():
+            stack = np.zeros((count, *frame.shape), np.uint8)
+            for other in range(1, number):
+                np.equal(numbers, other, out=stack[other - 1], casting="unsafe")
+        if stack is None:
+            numbers[frame] = number
+        else:
+            stack[number - 1] = frame
+    assert numbers is not None, "a task has structures"
+    return numbers if stack is None else np.moveaxis(stack, 0, -1)
 
 
 def _codes_and_terms(names: Sequence[str]) -> list[tuple[str, str]]:
