@@ -17,6 +17,8 @@ from omegaconf import DictConfig
 from segshift import build
 from segshift.cohort import Case, write_manifest
 
+pytest_plugins = ["study_stub"]  # the fixtures of the tests of studies
+
 # An example is slow where an import comes with it or the machine has other work to do.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
