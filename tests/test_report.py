@@ -105,6 +105,15 @@ def test_the_summary_shows_sets_worst_site_and_gap_with_intervals(run: Path, pag
     low, high = (summary[f"test/site-bern/dice_{end}"] for end in ("low", "high"))
     assert low < 0.42 < high
     assert estimates(table, "site-bern")[0] == f"0.420 [{low:.2f}, {high:.2f}] n 4"
+    assert "The gap is positive where" in table
+
+
+def test_no_gap_is_explained_where_none_is_shown(fresh: Path) -> None:
+    summary = json.loads((fresh / "summary.json").read_text())
+    without = {name: value for name, value in summary.items() if "/gap/" not in name}
+    (fresh / "summary.json").write_text(json.dumps(without))
+    write_report(fresh, structures=STRUCTURES, **DICE)
+    assert "gap is positive" not in (fresh / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_line_of_the_site_table_has_mean_interval_and_n(run: Path, page: str) -> None:

@@ -180,3 +180,11 @@ def test_each_share_of_failures_has_its_own_n(run: Path) -> None:
     print_failures(pd.concat([rows, blobs]), console=Console(file=file, width=100))
     (bern,) = [line.split() for line in file.getvalue().splitlines() if "bern" in line]
     assert " ".join(bern) == "site-bern bern 25% n 8 100% n 4"
+
+
+def test_without_a_failure_there_is_a_sentence(run: Path) -> None:
+    rows = read_rows(run / "rows.csv").query("metric == 'dice'").assign(value=0.9)
+    for some, told in ((rows, "3 sites"), (rows.query("site == 'bern'"), "1 site")):
+        file = io.StringIO()
+        print_failures(some, console=Console(file=file, width=100))
+        assert file.getvalue().startswith(f"failures: none at {told} of ")

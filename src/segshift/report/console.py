@@ -77,7 +77,8 @@ def print_failures(rows: pd.DataFrame, *, console: Console | None = None) -> Non
         return
     failed = profile[(profile[kinds] > 0).any(axis=1)]
     if failed.empty:
-        console.print(f"failures: none at {len(profile)} sites of {_several(rows)}")
+        sites = "1 site" if len(profile) == 1 else f"{len(profile)} sites"
+        console.print(f"failures: none at {sites} of {_several(rows)}")
         return
     several = rows["run"].nunique() > 1
     names = ["run", "set", "site"] if several else ["set", "site"]

@@ -46,6 +46,7 @@ from segshift.results import (
 from segshift.results.curves import read_curves
 from segshift.results.names import file_name
 
+GAP = "gap: lost outside"  # a line of the summary
 LISTED_FAILURES = 50
 COSTS = {"train": "training", "test": "testing", "step": "a training step"}
 
@@ -173,7 +174,7 @@ def _facts(
     of_metric = rows[rows["metric"] == metric]
     failures = of_metric[of_metric["value"] < FAILURE]
     scopes = [(name, f"test/{name}/") for name in sets_of(rows)]
-    scopes += [("worst site", "test/worst_site/"), ("gap: lost outside", "test/gap/")]
+    scopes += [("worst site", "test/worst_site/"), (GAP, "test/gap/")]
     means = [(name, _under(summary, prefix)) for name, prefix in scopes]
     return {
         "title": rows["run"].iloc[0] if len(rows) else folder.name,
@@ -183,6 +184,7 @@ def _facts(
         "selection": summary.get("selection", ""),
         "tables": [names for names in (main, [m for m in metrics if m not in main]) if names],
         "chosen": metric,
+        "gap": GAP,
         "summary": [(name, line) for name, line in means if line],
         "colours": colours_of(structures),
         "lanes": lanes_of(rows, sites, structures=structures, metric=metric),
