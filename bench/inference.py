@@ -1,13 +1,13 @@
 """Prediction of whole cases against MONAI's sliding_window_inference with the same network.
 
 `python bench/inference.py [model=unet3d] [checkpoint=RUN] [cases=4] [tile=1] [rounds=3]
-[overlap=...]` predicts test cases of a run, each side in a process of its own and at its defaults:
-MONAI with overlap 0.25, constant weights, 4 windows at once (it has no default) and float32;
-segshift with its options and precision=auto. Without a checkpoint, a network of that `model` is
-trained first for 100 steps on the phantom. `tile=2` repeats each case twice along every axis.
-Prints Markdown: seconds a case, and those of them that a core worked (the best of the rounds,
-which are taken in turn), mean Dice of the masks on the plan's grid, and the peak memory of the
-process.
+[overlap=...] [monai_batch=4]` predicts test cases of a run, each side in a process of its own and
+at its defaults: MONAI with overlap 0.25, constant weights and float32, and `monai_batch` windows
+at once (it has no default); segshift with its options and precision=auto. Without a checkpoint, a
+network of that `model` is trained first for 100 steps on the phantom. `tile=2` repeats each case
+twice along every axis. Prints Markdown: seconds a case, and those of them that a core worked (the
+best of the rounds, which are taken in turn), mean Dice of the masks on the plan's grid, and the
+peak memory of the process.
 """
 
 import json
@@ -28,8 +28,8 @@ DEFAULTS = {
     "tile": "1",
     "rounds": "3",
     "overlap": "",
+    "monai_batch": "4",
 }
-MONAI_BATCH = 4
 
 
 def main(options: dict[str, str]) -> None:
@@ -72,7 +72,7 @@ def measure(side: str, options: dict[str, str]) -> dict[str, float]:
     module = run.module.eval()
     if options["overlap"]:
         module.prediction = replace(module.prediction, overlap=float(options["overlap"]))
-    predict = module.predict if ours else _monai(module)
+    predict = module.predict if ours else _monai(module, at_once=int(options["monai_batch"]))
     split = build.instantiate(run.config.split)(build.cohort_of(run.config))
     cases = [case for cases in split.tests.values() for case in cases]
     some = cases[:: max(len(cases) // int(options["cases"]), 1)][: int(options["cases"])]
@@ -108,7 +108,7 @@ def measure(side: str, options: dict[str, str]) -> dict[str, float]:
     }
 
 
-def _monai(module):
+def _monai(module, *, at_once):
     """Labels (D, H, W) of an item, as one writes it with MONAI."""
     from monai.inferers import sliding_window_inference
 
@@ -117,7 +117,7 @@ def _monai(module):
     def predict(item):
         image, view = item["image"], module.view
         windows = image[None] if view.dimensions == 3 else slabs(image, view.context)
-        logits = sliding_window_inference(windows, view.patch, MONAI_BATCH, module.network)
+        logits = sliding_window_inference(windows, view.patch, at_once, module.network)
         logits = logits[0] if view.dimensions == 3 else logits.transpose(0, 1)
         return module.task.decode(module.task.activation(logits[None])[0])
 

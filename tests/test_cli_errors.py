@@ -1,6 +1,8 @@
 """What is wrong in a command line is answered at once: by a message, and without torch."""
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +10,11 @@ import pytest
 from conftest import TINY_TRAINING, composed, cpu_seconds_of_children, make_case, save_nifti
 from test_cli import python
 
-from segshift import build, cli, run
+from segshift import build, cli, run, worker
 from segshift.cohort import write_manifest
 from segshift.cohort.images import read_image, read_label
 from segshift.errors import InputError
+from segshift.study import job as study_job
 
 HEAVY = ("torch", "lightning", "monai")
 # Command lines one after the other, as the root scripts would take them, in one process that pays
@@ -188,3 +191,25 @@ class TestErrorsComeAtOnce:
         monkeypatch.setattr(build, "experiment", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             cli.main(["network"])
+
+
+@pytest.mark.parametrize(
+    ("enter", "words"),
+    [
+        (cli.train, ["train.py", "loss=nothing"]),
+        (cli.study, ["study.py", "study=nothing"]),
+        (cli.main, ["segshift", "compare", "nowhere"]),
+        (study_job.main, ["job", "nowhere.json"]),
+        (worker.main, ["worker", "nowhere", "1"]),
+    ],
+)
+@pytest.mark.parametrize("chosen", ["strict", "replace"])
+def test_every_process_escapes_what_its_output_cannot_show(enter, words, chosen, monkeypatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="latin-1", errors=chosen)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setattr(worker, "end_with", lambda _: None)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # which Hydra's entry sets for its process
+    with pytest.raises((SystemExit, Exception)):
+        enter()
+    assert terminal.errors == ("backslashreplace" if chosen == "strict" else chosen)

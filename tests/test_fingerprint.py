@@ -137,14 +137,14 @@ def test_the_command_writes_figures(tmp_path, capsys):
             cli.main(["cohort", "show", str(tmp_path / "m.csv"), "--structures", wrong])
 
 
-def test_a_terminal_that_lacks_a_letter_gets_a_mark_for_it(tmp_path, monkeypatch):
+def test_a_terminal_that_lacks_a_letter_gets_its_number(tmp_path, monkeypatch):
     cases = [replace(case, site="\u91cd\u5e86") for case in cohort(tmp_path)]
     write_manifest(tmp_path / "m.csv", cases, channels=["image"], structures=["box", "core"])
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
     monkeypatch.setattr(sys, "stdout", terminal)
     cli.main(["cohort", "show", str(tmp_path / "m.csv")])
     terminal.seek(0)
-    assert "??" in terminal.read()
+    assert "\\u91cd\\u5e86" in terminal.read()
 
 
 def test_a_cohort_without_labels_is_shown_too(tmp_path):

@@ -180,7 +180,7 @@ class TestSlabs:
             (View((64, 64, 64)), (64, 64, 112), None, [1, 1]),
         ],
     )
-    def test_windows_are_seen_in_batches_of_one_size(self, view, shape, window_batch, batches):
+    def test_windows_are_seen_in_even_batches(self, view, shape, window_batch, batches):
         seen = []
 
         def network(windows):
@@ -205,6 +205,20 @@ class TestSlabs:
             got.append((case, len(seen)))
         (whole, once), (parts, more) = got
         assert more > once
+        torch.testing.assert_close(parts, whole, atol=1e-6, rtol=0)
+
+    def test_only_the_first_batch_of_all_may_exceed_the_budget(self):
+        """Of 44 kB a window takes 18 and a slice of the ring 4: six slices, and a window beside."""
+        seen = []
+        network, view = pointwise(View((8, 8, 8)), 1), View((8, 8, 8))
+        network.register_forward_hook(lambda _, windows, __: seen.append(len(windows[0])))
+        image = torch.randn(1, 21, 16, 16)
+        options = {"activation": softmax, "overlap": 0}
+        whole = predict_case(network, image, view, **options, window_batch=1)
+        seen.clear()
+        parts = predict_case(network, image, view, **options, budget_gb=50e-6, window_batch=4)
+        # Windows begin at 0, 6, 13, four each; two sixes of slices after the first lie in eight.
+        assert seen == [4, *[1] * (8 + 8 + 4)]
         torch.testing.assert_close(parts, whole, atol=1e-6, rtol=0)
 
     def test_memory_is_bounded_and_not_by_the_numbers_of_slices_and_members(self):
@@ -371,6 +385,12 @@ class TestNorms:
         assert seen.is_contiguous(memory_format=last) != small
         assert seen.is_contiguous() == small
         torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
+
+    def test_a_norm_of_one_voxel_is_refused_as_ever(self):
+        norm = nn.InstanceNorm3d(2)
+        image = torch.randn(2, 1, 1, 8)
+        with pytest.raises(ValueError, match="more than 1 spatial element"):
+            predict_case(norm, image, View((1, 1, 1)), activation=softmax)
 
     def test_norms_with_statistics_of_their_own_keep_them(self, monkeypatch):
         torch.manual_seed(0)

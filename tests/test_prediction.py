@@ -260,7 +260,7 @@ def test_names_of_structures_survive_in_dicom(names, codes, terms, tmp_path):
 @pytest.mark.parametrize("overlaps", [False, True])
 def test_masks_that_do_not_overlap_take_a_byte_a_voxel_in_dicom(overlaps, tmp_path, monkeypatch):
     like = save_series(tmp_path / "s", np.zeros((4, 5, 11), np.int16), np.eye(4))
-    masks = np.zeros((10, 11, 5, 4), bool)  # the last two along z, y, x
+    masks = np.zeros((10, 11, 5, 4), np.uint8)  # each along z, y, x
     for number, mask in enumerate(masks):
         mask[number : number + 1 + overlaps, 2:4, 1:3] = number != 3
     given = []

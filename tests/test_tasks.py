@@ -29,6 +29,11 @@ def test_decoding_is_the_strongest_channel(task):
     assert decoded.dtype == np.uint8
 
 
+def test_of_equally_strong_channels_the_first_counts(task):
+    activated = torch.tensor([[0.4, 0.1], [0.4, 0.45], [0.2, 0.45]])[:, None, None]
+    assert task.decode(activated).tolist() == [[[0, 1]]]
+
+
 def test_deep_supervision_weighs_coarse_outputs_less(task):
     label = torch.zeros(1, 1, 4, 4, dtype=torch.int64)
     label[..., 2:, 2:] = 2

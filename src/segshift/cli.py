@@ -15,8 +15,7 @@ from typing import Any
 from segshift.cli_attribute import add_attribute_command
 from segshift.cli_cohort import add_cohort_commands
 from segshift.cli_compare import add_compare_command
-from segshift.errors import InputError, TrainingDivergedError
-from segshift.progress import print_any_name
+from segshift.errors import InputError, TrainingDivergedError, escape_unprintable
 
 
 def train() -> None:
@@ -49,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments and arguments[0] == "study":
         _study(arguments[1:])
         return
-    print_any_name()
+    escape_unprintable()
     parsed = _parser().parse_args(arguments)
     try:
         parsed.run(parsed)
@@ -63,7 +62,7 @@ def _hydra(job: str) -> None:
 
     from segshift.build import conf_folder
 
-    print_any_name()
+    escape_unprintable()
     verbose = "HYDRA_FULL_ERROR" in os.environ
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions through to here
 
@@ -98,7 +97,7 @@ def _hydra(job: str) -> None:
 def _study(words: Sequence[str]) -> None:
     from segshift.study import procedure
 
-    print_any_name()
+    escape_unprintable()
     if "--help" in words or "-h" in words:
         print(procedure.help_text())
         return

@@ -1,8 +1,6 @@
 """Long work: threads for reading files, and bars, shown in a terminal, silent in a log file."""
 
-import io
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -15,12 +13,6 @@ Item = TypeVar("Item")
 def is_watched() -> bool:
     """Whether a person may be looking: output goes to a terminal."""
     return Console().is_terminal
-
-
-def print_any_name() -> None:
-    """From here on, a terminal or log gets a `?` for what its encoding lacks, not an error."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
 
 
 def threads() -> int:

@@ -9,17 +9,16 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from segshift import build
-from segshift.errors import InputError, TrainingDivergedError
+from segshift.errors import InputError, TrainingDivergedError, escape_unprintable
 from segshift.launch import end_with
 from segshift.plan import plan_from_dict
-from segshift.progress import print_any_name
 from segshift.run import fit_and_test, stored
 
 
 def main() -> None:
     """Do the run that the frozen `config.yaml` of the folder describes."""
     end_with(int(sys.argv[2]))
-    print_any_name()
+    escape_unprintable()
     folder = Path(sys.argv[1])
     config = OmegaConf.load(folder / "config.yaml")
     assert isinstance(config, DictConfig)

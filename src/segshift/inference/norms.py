@@ -12,7 +12,13 @@ from torch.overrides import TorchFunctionMode
 
 
 class OnePassNorms(TorchFunctionMode):
-    """While it is entered, `functional.instance_norm` of a CPU tensor's own statistics is fast."""
+    """While it is entered, `functional.instance_norm` of a CPU tensor's own statistics is fast.
+
+    Small maps are copied to channels-first first: there torch's group normalisation strides over
+    channels-last features, and takes up to thirty times as long.
+    """
+
+    SMALL = 1024  # voxels of a map from which on torch goes through them in their order
 
     def __torch_function__(
         self,
@@ -25,17 +31,16 @@ class OnePassNorms(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is functional.instance_norm and args[0].device.type == "cpu":
             given = dict(zip(POSITIONS, args, strict=False)) | kwargs
-            if given.get("running_mean") is None:
-                features, eps = given["input"], given.get("eps", 1e-5)
+            features, eps = given["input"], given.get("eps", 1e-5)
+            channels, voxels = features.shape[1], features[0, 0].numel()
+            if given.get("running_mean") is None and voxels > 1:  # of one it raises, as it should
                 scale, offset = given.get("weight"), given.get("bias")
-                channels, voxels = features.shape[1], features[0, 0].numel()
-                if voxels < SMALL:
+                if voxels < self.SMALL:
                     features = features.contiguous()
                 return functional.group_norm(features, channels, scale, offset, eps)
         return func(*args, **kwargs)
 
 
-SMALL = 1024  # voxels of a map; below it torch's group norm strides over channels-last features
 POSITIONS = (
     "input", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps",
 )  # fmt: skip

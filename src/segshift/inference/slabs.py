@@ -68,9 +68,9 @@ def predict_slabs(
     Where channels are `exclusive`, the first is the background and 1 outside the box; otherwise all
     are 0 there. `budget_gb` bounds what is held of the prediction; if a window's depth of it does
     not fit, windows are predicted more than once. Networks see `window_batch` windows at once, by
-    default as many as have WINDOW_VOXELS voxels. `autocast` is the networks' type; without it the
-    caller's autocast holds. Slabs have `doubts` if asked for; a `spread` has counted all windows
-    when the last slab came. Raises InputError for mirrors that the view does not have.
+    default as many as have WINDOW_VOXELS voxels or more. `autocast` is the networks' type; without
+    it the caller's autocast holds. Slabs have `doubts` if asked for; a `spread` has counted all
+    windows when the last slab came. Raises InputError for mirrors that the view does not have.
     """
     flips = mirror_flips(mirror_axes, dimensions=view.dimensions)
     members = Members(
@@ -80,8 +80,8 @@ def predict_slabs(
     box = whole_box(shape) if box is None else box
     budget = int(budget_gb * 1e9)
     windows = windows_of(image, view, overlap=overlap)
-    at_once = window_batch or math.ceil(WINDOW_VOXELS / math.prod(view.patch))
-    rows = _rows(windows, members, image.shape[1:], budget - budget // SLAB_SHARE, at_once, spread)
+    batch = window_batch or math.ceil(WINDOW_VOXELS / math.prod(view.patch))
+    rows = _rows(windows, members, image.shape[1:], budget - budget // SLAB_SHARE, batch, spread)
     rows = _resampled(rows, image.shape[1], box_shape(box))
     for start, slab in _gathered(rows, shape, box, exclusive, budget // SLAB_SHARE):
         yield Slab(start, slab[:-1], slab[-1]) if doubts else Slab(start, slab, None)
@@ -112,18 +112,20 @@ def _rows(
     """Finished slices (K, H, W) of the image's grid in the order of z.
 
     They are summed up in a ring as deep as a window. If it does not fit, it is less deep, and the
-    windows that reach beyond its slices are predicted again for the next ones. A first batch tells
-    how much a window takes; after it, no more are seen at once than fit beside the ring.
+    windows that reach beyond its slices are predicted again for the next ones. The first batch of
+    all tells how much a window takes; after it, no more are seen at once than fit beside the ring.
     """
     depth, (before, *inside) = windows.size[0], windows.before
     plane = [(low, low + n) for low, n in zip(inside, shape[1:], strict=True)]
     first, end = before, before + shape[0]
+    ring: torch.Tensor | None = None
+    fits = batch
     while first < end:
-        ring, done, last = None, first, end
-        touching = [corner for corner in windows.corners if corner[0] + depth > first]
-        at, fits = 0, batch
+        done, last = first, end if ring is None else min(first + len(ring), end)
+        touching = [c for c in windows.corners if c[0] + depth > first and c[0] < last]
+        at = 0
         while at < len(touching):
-            some = touching[at : at + _even(len(touching) - at, fits)]
+            some = touching[at : at + _even_batch(len(touching) - at, fits)]
             at += len(some)
             said = members(torch.stack([windows.seen(corner) for corner in some]))
             if ring is None:
@@ -150,9 +152,9 @@ def _rows(
         first = last
 
 
-def _even(left: int, fits: int) -> int:
-    """How many of the windows that are left to take, in batches of one size that fits."""
-    return math.ceil(left / math.ceil(left / fits))
+def _even_batch(left: int, most: int) -> int:
+    """How many of the windows that are left to take: batches differ by one at most."""
+    return math.ceil(left / math.ceil(left / most))
 
 
 def _ring(windows: Windows, said: Said, *, budget: int) -> torch.Tensor:

@@ -57,7 +57,7 @@ def predict(config: DictConfig) -> None:
     precision = environment.precision(config.precision, config.accelerator)
     environment.keep_freed_memory()
     device = _device(config.accelerator)
-    options = {name: config[name] for name in ("overlap", "budget_gb", "mirror")}
+    options = {name: config[name] for name in ("overlap", "budget_gb", "mirror", "window_batch")}
     ensemble = load_ensemble(checkpoints, options=options, precision=precision, device=device)
     rules = common_rules([*map(read_rules, checkpoints)]) if config.postprocess == "auto" else {}
     output = _output(config, ensemble)

@@ -16,8 +16,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from segshift.errors import InputError, TrainingDivergedError
-from segshift.progress import print_any_name
+from segshift.errors import InputError, TrainingDivergedError, escape_unprintable
 from segshift.results import DONE
 from segshift.results.drafts import write_whole
 from segshift.study.folder import MARKER, finished, run_folder, set_names
@@ -26,7 +25,7 @@ from segshift.study.identity import check_unchanged
 
 def main() -> None:
     """Do what is still to do of the job that the file describes."""
-    print_any_name()
+    escape_unprintable()
     file = Path(sys.argv[1])
     described = json.loads(file.read_text(encoding="utf-8"))
     with file.with_suffix(".lock").open("w", encoding="utf-8") as lock:

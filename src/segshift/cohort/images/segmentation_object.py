@@ -91,18 +91,21 @@ def _frames(masks: Iterable[np.ndarray], count: int) -> np.ndarray:
     stack: np.ndarray | None = None
     for number, mask in enumerate(masks, start=1):
         frame = mask.transpose(2, 1, 0).astype(bool, copy=False)
-        if numbers is None:
+        if number == 1:
             numbers = np.zeros(frame.shape, np.min_scalar_type(count))
-        if stack is None and numbers[frame].any():
+        if numbers is not None and numbers[frame].any():
             stack = np.zeros((count, *frame.shape), np.uint8)
             for other in range(1, number):
                 np.equal(numbers, other, out=stack[other - 1], casting="unsafe")
-        if stack is None:
+            numbers = None
+        if numbers is not None:
             numbers[frame] = number
-        else:
+        elif stack is not None:
             stack[number - 1] = frame
+    if stack is not None:
+        return np.moveaxis(stack, 0, -1)
     assert numbers is not None, "a task has structures"
-    return numbers if stack is None else np.moveaxis(stack, 0, -1)
+    return numbers
 
 
 def _codes_and_terms(names: Sequence[str]) -> list[tuple[str, str]]:
