@@ -18,6 +18,7 @@ from segshift.data.datamodule import CaseDataset
 from segshift.data.resample import resampled_label
 from segshift.data.store import store_cases, store_sets
 from segshift.inference import PredictionOptions
+from segshift.losses import IGNORE
 from segshift.metrics import Dice
 from segshift.module import SegmentationModule
 from segshift.plan import Normalisation, View
@@ -208,7 +209,7 @@ class TestPrediction:
         assert score.value == pytest.approx(2 * found / (2 * found + 4 * 6 * 20))
 
     def test_its_picture_shows_the_image_in_its_place(self, case, tmp_path):
-        item = self.item(case, tmp_path / "s")
+        item = self.item(case, tmp_path / "s") | {"annotated": [True]}
         prediction = module_for(SEMANTIC, View((8, 16, 16))).predict(item).labels
         write_slice(tmp_path / "c.npz", item, prediction, task=SEMANTIC)
         with np.load(tmp_path / "c.npz") as content:
@@ -223,9 +224,30 @@ class TestPrediction:
         assert np.corrcoef(image[body], raw[::-1][body])[0, 1] > 0.999
         assert image[reference[0]].min() > image[body & ~reference[0]].max()
 
+    @pytest.mark.parametrize("where", ["elsewhere", "ignored", "unknown", "nowhere", "same"])
+    def test_the_slice_in_which_most_is_wrong_is_kept_beside_it(self, where, case, tmp_path):
+        item = self.item(case, tmp_path / "s") | {"annotated": [where != "unknown"]}
+        label = item["label"][0].clamp(max=1)
+        item["label"] = label[None]
+        prediction = label.numpy().astype(np.uint8)
+        fullest = int(label.sum((1, 2)).argmax())
+        z = {"nowhere": None, "same": fullest}.get(where, 1)
+        if z is not None:
+            prediction[z] = 1 - prediction[z]
+        if where == "ignored":
+            label[1] = IGNORE
+        write_slice(tmp_path / "c.npz", item, prediction, task=SEMANTIC)
+        with np.load(tmp_path / "c.npz") as content:
+            assert ("wrong_image" in content) == (where == "elsewhere")
+            np.testing.assert_array_equal(content["reference"][0], label.numpy()[fullest, ::-1] > 0)
+            if where == "elsewhere":
+                found = content["wrong_prediction"][0]
+                np.testing.assert_array_equal(found, prediction[1, ::-1] > 0)
+                assert content["wrong_image"].shape == SHAPE[1:]
+
     def test_a_picture_of_what_was_cropped_off_is_dark(self, case, tmp_path):
         redrawn(case, (0, slice(None), slice(None)), 5)
-        item = self.item(case, tmp_path / "s")
+        item = self.item(case, tmp_path / "s") | {"annotated": [True]}
         write_slice(tmp_path / "c.npz", item, np.zeros(SHAPE, np.uint8), task=SEMANTIC)
         with np.load(tmp_path / "c.npz") as content:
             assert content["reference"].all()

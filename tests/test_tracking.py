@@ -78,3 +78,21 @@ def test_an_image_is_windowed_to_black_and_white(recorder: Recorder) -> None:
     pixels = np.asarray(best.image)
     assert pixels.shape[:2] == (20, 30)
     assert (pixels.min(), pixels.max()) == (0, 255)
+
+
+def test_failures_are_images_of_the_slice_in_which_most_is_wrong(tmp_path: Path) -> None:
+    folder = fill(tmp_path)
+    path = folder / "figures/slices/site-bern/1.npz"
+    with np.load(path) as arrays:
+        content = dict(arrays)
+    wrong = {f"wrong_{name}": content[name] for name in ("image", "reference", "prediction")}
+    wrong["wrong_reference"] = ~content["reference"]
+    np.savez_compressed(path, **content, **wrong)
+    recorder = Recorder()
+    log_results(recorder, folder, structures=STRUCTURES, **DICE)
+    seen = {}
+    for name in ("failures", "overlays/site-bern"):
+        (one,) = [image for image in recorder.logged[name] if "bern-1" in image._caption]
+        seen[name] = np.asarray(Image.open(one._masks["reference"]._path)) > 0
+    np.testing.assert_array_equal(seen["overlays/site-bern"], content["reference"].any(0))
+    np.testing.assert_array_equal(seen["failures"], wrong["wrong_reference"].any(0))

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.nn import functional
 
+from segshift.losses import IGNORE
 from segshift.metrics.reliability import Reliability, ReliabilityBin
 from segshift.module import gathered
 from segshift.plan import box_shape, box_slices
@@ -98,21 +99,28 @@ def write_reliability(path: Path, tallies: Mapping[Place, Reliability]) -> None:
 
 
 def write_slice(path: Path, item: Mapping[str, Any], prediction: np.ndarray, *, task: Task) -> None:
-    """Image (H, W), masks of reference and prediction (structures, H, W) of a telling slice."""
+    """Image (H, W), masks of reference and prediction (structures, H, W) of a telling slice.
+
+    If most is wrong in another slice, that one too, under names that begin with `wrong_`.
+    """
     reference = item["label"][0].cpu().numpy()
-    z = _telling_slice(task, reference, prediction)
-    plane = _plane(item["image"][:1].float(), item["box"], z, reference.shape[1:])
-    path.parent.mkdir(parents=True, exist_ok=True)
+    telling = _telling_slice(task, reference, prediction)
+    known = task.known(item["annotated"])
+    slices = {"": telling}
+    wrong = _most_wrong_slice(task, reference, prediction, known=known)
+    if wrong is not None and wrong != telling:
+        slices["wrong_"] = wrong
+    image = item["image"][:1].float()
     # Rows of a volume run towards the patient's front, which belongs at the top of a picture.
     up = slice(None, None, -1) if len(reference) > 1 else slice(None)
-    np.savez_compressed(
-        path,
-        case=item["case"],
-        image=plane.cpu().numpy()[up],
-        reference=np.stack([*task.referred(reference[z][up])]),
-        prediction=np.stack([*task.predicted(prediction[z][up])]),
-        spacing_mm=np.array(item["spacing"][1:]),
-    )
+    arrays: dict[str, Any] = {"case": item["case"], "spacing_mm": np.array(item["spacing"][1:])}
+    for prefix, z in slices.items():
+        plane = _plane(image, item["box"], z, reference.shape[1:])
+        arrays[f"{prefix}image"] = plane.cpu().numpy()[up]
+        arrays[f"{prefix}reference"] = np.stack([*task.referred(reference[z][up])])
+        arrays[f"{prefix}prediction"] = np.stack([*task.predicted(prediction[z][up])])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **arrays)
 
 
 def _telling_slice(task: Task, reference: np.ndarray, prediction: np.ndarray) -> int:
@@ -126,6 +134,20 @@ def _telling_slice(task: Task, reference: np.ndarray, prediction: np.ndarray) ->
         if shares:
             return int(np.argmax(np.sum(shares, axis=0)))
     return len(reference) // 2
+
+
+def _most_wrong_slice(
+    task: Task, reference: np.ndarray, prediction: np.ndarray, *, known: Sequence[bool]
+) -> int | None:
+    """Where most of what is wrong is, of each known structure as a share of all that it has."""
+    shares = np.zeros(len(reference))
+    decided = reference != IGNORE
+    masks = zip(task.referred(reference), task.predicted(prediction), known, strict=True)
+    for referred, predicted, is_known in masks:
+        if is_known:
+            wrong = (referred ^ predicted) & decided
+            shares += wrong.sum(axis=(1, 2)) / max(referred.sum() + predicted.sum(), 1)
+    return int(np.argmax(shares)) if shares.any() else None
 
 
 def _plane(

@@ -94,7 +94,12 @@ def log_results(
     }
     shown["failures"] = worst_cases(rows, folder, count=SHOWN_FAILURES, **chosen)
     labels = {k + 1: name for k, name in enumerate(structures)}
-    run.log({name: [_image(one, labels, metric) for one in cases] for name, cases in shown.items()})
+    run.log(
+        {
+            name: [_image(one, labels, metric, most_wrong=name == "failures") for one in cases]
+            for name, cases in shown.items()
+        }
+    )
     run.summary.update(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
 
 
@@ -120,10 +125,10 @@ def _finish(run: Any) -> None:  # noqa: ANN401
     print(f"W&B:         {sync if run.offline else run.url}")
 
 
-def _image(shown: Shown, labels: Mapping[int, str], metric: str) -> Any:  # noqa: ANN401
+def _image(shown: Shown, labels: Mapping[int, str], metric: str, *, most_wrong: bool) -> Any:  # noqa: ANN401
     import wandb
 
-    one = read_slice(shown.path)
+    one = read_slice(shown.path, most_wrong=most_wrong)
     masks = {"prediction": one.prediction, "reference": one.reference}
     return wandb.Image(
         one.grey(),

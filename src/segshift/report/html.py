@@ -75,15 +75,22 @@ def write_report(
         else None
     )
 
-    def pictures(shown: Sequence[Shown], where: str) -> list[Picture]:
+    def pictures(shown: Sequence[Shown], where: str, *, most_wrong: bool = False) -> list[Picture]:
         return [
-            _picture(folder, one, where=where, structures=structures, metric=metric)
+            _picture(
+                folder,
+                one,
+                where=where,
+                structures=structures,
+                metric=metric,
+                most_wrong=most_wrong,
+            )
             for one in shown
         ]
 
     content = {
         **_facts(folder, rows, structures=structures, **chosen),
-        "worst_cases": pictures(worst, "{site}, {set}"),
+        "worst_cases": pictures(worst, "{site}, {set}", most_wrong=True),
         "examples": {set_: pictures(shown, "{site}") for set_, shown in sets.items() if shown},
         "shifts": shifts,
         "curves": curves,
@@ -96,15 +103,26 @@ def write_report(
 
 
 def _picture(
-    folder: Path, shown: Shown, *, where: str, structures: Sequence[str], metric: str
+    folder: Path,
+    shown: Shown,
+    *,
+    where: str,
+    structures: Sequence[str],
+    metric: str,
+    most_wrong: bool,
 ) -> Picture:
-    """Draws the overlay to `figures/overlays/<set>/<case>.png`."""
+    """Draws `figures/overlays/<set>/<case>.png`, or where most is wrong `figures/failures/...`."""
     return picture(
         shown.path,
-        folder / "figures/overlays" / file_name(shown.set) / f"{file_name(shown.case)}.png",
+        folder
+        / "figures"
+        / ("failures" if most_wrong else "overlays")
+        / file_name(shown.set)
+        / f"{file_name(shown.case)}.png",
         head=f"{shown.why} {metric} {written(shown.value, digits(metric))}",
         where=f"{shown.case}, {where.format(site=shown.site, set=shown.set)}",
         structures=structures,
+        most_wrong=most_wrong,
     )
 
 

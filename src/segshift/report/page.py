@@ -38,11 +38,18 @@ def rendered(template: str, content: Mapping[str, Any]) -> str:
 
 
 def picture(
-    slice_path: Path, png: Path, *, head: str, where: str, structures: Sequence[str]
+    slice_path: Path,
+    png: Path,
+    *,
+    head: str,
+    where: str,
+    structures: Sequence[str],
+    most_wrong: bool = False,
 ) -> Picture:
-    """Draws the overlay of a stored slice to `png`."""
+    """Draws the overlay of a stored slice to `png`; or of that in which most is wrong."""
     png.parent.mkdir(parents=True, exist_ok=True)
-    overlay(read_slice(slice_path), structures=structures).savefig(png)
+    one = read_slice(slice_path, most_wrong=most_wrong)
+    overlay(one, structures=structures).savefig(png)
     return Picture(base64.b64encode(png.read_bytes()).decode(), head, where)
 
 

@@ -1,7 +1,7 @@
 """Which cases are shown, and their stored slices.
 
-A run keeps one slice of every tested case in `figures/slices/<set>/`. Shown are the best, median
-and worst case of each set, and the worst cases of all acquired sets. Rows in, `Shown` out.
+A run keeps a slice or two of every tested case in `figures/slices/<set>/`. Shown are the best,
+median and worst case of each set, and the worst cases of all acquired sets. Rows in, `Shown` out.
 """
 
 from collections.abc import Mapping
@@ -107,14 +107,15 @@ def worst_cases(
     return shown[:count]
 
 
-def read_slice(path: Path) -> Slice:
-    """The slice that the run stored."""
+def read_slice(path: Path, *, most_wrong: bool = False) -> Slice:
+    """A telling slice that the run stored, or the one in which most is wrong."""
     with np.load(path) as arrays:
         y, x = arrays["spacing_mm"]
+        which = "wrong_" if most_wrong and "wrong_image" in arrays else ""  # it may be the same
         return Slice(
-            image=arrays["image"],
-            reference=arrays["reference"],
-            prediction=arrays["prediction"],
+            image=arrays[f"{which}image"],
+            reference=arrays[f"{which}reference"],
+            prediction=arrays[f"{which}prediction"],
             spacing_mm=(float(y), float(x)),
         )
 
