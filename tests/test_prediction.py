@@ -784,6 +784,7 @@ def test_a_ct_of_1000_slices_fits_into_8_gb(scheme, run, tmp_path):
         ("overlap=much", "overlap=much: a number from 0 to 0.99"),
         ("budget_gb=x", "budget_gb=x: a number of GB from 0.01"),
         ("budget_gb=inf", "budget_gb=inf: a number of GB from 0.01"),
+        ("window_batch=0", "window_batch=0: a whole number of windows from 1, or null"),
         ("mirror=true", "mirror=True: a list of axes"),
         ("mirror=[3]", "out of"),
         ("precision=64-true", "precision=64-true: known are auto"),

@@ -14,8 +14,8 @@ from torch.overrides import TorchFunctionMode
 class OnePassNorms(TorchFunctionMode):
     """While it is entered, `functional.instance_norm` of a CPU tensor's own statistics is fast.
 
-    Small maps are copied to channels-first first: there torch's group normalisation strides over
-    channels-last features, and takes up to thirty times as long.
+    Small maps are made channels-first before: there torch's group normalisation strides over
+    channels-last features, and takes up to 27 times as long.
     """
 
     SMALL = 1024  # voxels of a map from which on torch goes through them in their order

@@ -23,7 +23,7 @@ FLOAT_BYTES = 4
 SLAB_COPIES = 4  # a slab, and what whoever gets it makes of it
 SLAB_SHARE = 8  # an eighth of the budget is for slabs, the rest for windows
 WINDOW_COPIES = 3  # the mean of a batch of windows, a member's logits and its probabilities
-WINDOW_VOXELS = 2**16  # from here on, more at once are hardly faster: bench/README.md
+WINDOW_VOXELS = 2**16  # more at once save less time than they take memory: bench/README.md
 SPREAD_COPIES = 2  # the mean square, and what is made of it to be counted
 
 
