@@ -22,7 +22,7 @@ from segshift.errors import InputError
 from segshift.options import check_options
 from segshift.plan import Plan, check_channels, check_voxels, make_plan, plan_from_dict
 from segshift.shifts import Shift, distinct, expanded
-from segshift.splits import EvaluationSet, Split, evaluation_sets, limited, selected
+from segshift.splits import EvaluationSet, Split, evaluation_sets, limited, selected, site_set
 from segshift.terms import with_terms
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def narrowed(config: DictConfig, made: Split) -> Split:
 def check_cases(cases: Iterable[Case], plan: Plan) -> None:
     """Raises InputError for a case whose headers are wrong or do not go with the plan."""
     cases = list(cases)
-    headers = [check_headers(case) for case in cases]
+    headers = [check_headers(case, raters=True) for case in cases]
     check_channels(cases, headers, plan.channels)
     check_voxels(cases, headers, plan.spacing_mm)
 
@@ -115,7 +115,7 @@ def unseen_sets(config: DictConfig, cohort: Cohort, run: "LoadedRun") -> tuple[E
     if len(unseen) < len(cases):
         print(f"left out {len(cases) - len(unseen)} cases of patients that the model has seen")
     sites = sorted({case.site for case in unseen})
-    tests = {f"site-{s}": tuple(case for case in unseen if case.site == s) for s in sites}
+    tests = {site_set(s): tuple(case for case in unseen if case.site == s) for s in sites}
     return evaluation_sets(tests, shifts_of(config))
 
 
@@ -239,7 +239,9 @@ def with_structures(cohort: Cohort, structures: tuple[str, ...]) -> Cohort:
             "name the same ones with data.structures"
         )
     order = [cohort.structures.index(name) for name in structures]
-    cases = tuple(case.with_structures(order) for case in cohort.cases)
+    cases = tuple(
+        replace(case, annotation=case.annotation.with_structures(order)) for case in cohort.cases
+    )
     return replace(cohort, structures=structures, cases=cases)
 
 

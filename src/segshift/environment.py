@@ -130,8 +130,8 @@ def record(cohort: Cohort, *, command: str, choices: Mapping[str, str]) -> dict[
 def _cohort_hash(cohort: Cohort) -> str:
     """Of what the manifest says, wherever its folder lies."""
     lines = [
-        (c.id, c.patient, c.site, [i.name for i in c.images], c.label_values, dict(c.tags))
-        for c in cohort.cases
+        (case.described(lambda file: file.name), case.patient, case.site, dict(case.tags))
+        for case in cohort.cases
     ]
     return hashlib.sha256(repr((cohort.structures, lines)).encode()).hexdigest()
 

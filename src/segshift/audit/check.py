@@ -91,7 +91,7 @@ def _without_label(cases: Sequence[Case]) -> list[Finding]:
     """One line per site: a site without labels is a choice, not a hundred faults."""
     bare: dict[str, list[Case]] = {}
     for case in cases:
-        if not case.label_paths:
+        if not case.annotation.paths:
             bare.setdefault(case.site, []).append(case)
     return [
         Finding(

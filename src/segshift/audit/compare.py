@@ -111,8 +111,8 @@ def _outside_body(facts: Sequence[Facts]) -> Iterator[Finding]:
             yield _finding(
                 one,
                 "label-outside-body",
-                f"{one.outside_share:.0%} of the label {one.case.label_paths[0]} lies in the dark "
-                "around the body; check that it belongs to this image and has its orientation",
+                f"{one.outside_share:.0%} of the label {one.case.annotation.paths[0]} lies in the "
+                "dark around the body; check that it belongs to this image and has its orientation",
             )
 
 
@@ -121,7 +121,7 @@ def _orientation(facts: Sequence[Facts]) -> Iterator[Finding]:
     found = turned_cases([one.case.site for one, _ in known], [poses for _, poses in known])
     for index, (pose, label_alone) in found.items():
         one = known[index][0]
-        what = f"the label {one.case.label_paths[0]}" if label_alone else "the whole case"
+        what = f"the label {one.case.annotation.paths[0]}" if label_alone else "the whole case"
         other = "its image and the other cases" if label_alone else "the other cases"
         yield _finding(
             one,

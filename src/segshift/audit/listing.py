@@ -88,7 +88,7 @@ def _listed_twice(cases: Sequence[Case]) -> Iterator[Finding]:
     for case in cases:
         known = first.setdefault(tuple(real_path(path) for path in case.images), case)
         if known is not case:
-            same = known.label_paths == case.label_paths
+            same = known.annotation.paths == case.annotation.paths
             yield Finding(
                 severity="error",
                 kind="listed-twice",
@@ -106,7 +106,7 @@ def _listed_twice(cases: Sequence[Case]) -> Iterator[Finding]:
 
 
 def _labels(case: Case) -> str:
-    return ", ".join(map(str, case.label_paths)) or "none"
+    return ", ".join(map(str, case.annotation.paths)) or "none"
 
 
 def _small_sites(cases: Sequence[Case], least: int) -> Iterator[Finding]:
@@ -129,7 +129,7 @@ def _outside(cases: Sequence[Case], folder: Path) -> Iterator[Finding]:
     home = os.path.join(os.path.realpath(folder), "")
     found: dict[str, list[tuple[Case, Path]]] = defaultdict(list)
     for case in cases:
-        for path in (*case.images, *case.label_paths):
+        for path in (*case.images, *case.annotation.paths):
             real = real_path(path)
             if not real.startswith(home):
                 found[os.path.dirname(real)].append((case, path))

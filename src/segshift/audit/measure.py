@@ -78,7 +78,7 @@ def measure_case(case: Case, *, structures: int) -> tuple[list[Finding], Facts |
 
 
 def _measured(case: Case, notes: _Notes, structures: int) -> Facts | None:
-    _check_files([*case.images, *case.label_paths], notes)
+    _check_files([*case.images, *case.annotation.paths], notes)
     try:
         geometry = check_headers(case)
     except InputError as error:
@@ -167,12 +167,12 @@ def _check_intensities(image: np.ndarray, notes: _Notes) -> bool:
 
 def _checked_label(case: Case, notes: _Notes, structures: int) -> np.ndarray | None:
     """Structure indices (D, H, W), ignored voxels as 0; None where there is no usable label."""
-    if not case.label_paths or not any(case.annotated):
+    if not case.annotation.paths or not any(case.annotation.annotated):
         return None
     try:
         label = load_label(case)
     except InputError as error:
-        faults = [fault for fault in map(_label_fault, case.label_paths) if fault]
+        faults = [fault for fault in map(_label_fault, case.annotation.paths) if fault]
         notes.add("error", faults[0] if faults else "unknown-label", str(error))
         return None
     label = np.where(label <= structures, label, 0).astype(np.uint8)
@@ -180,8 +180,8 @@ def _checked_label(case: Case, notes: _Notes, structures: int) -> np.ndarray | N
         notes.add(
             "warning",
             "empty-label",
-            f"no voxel of {case.label_paths[0]} belongs to a structure; if none is there, well; "
-            "otherwise export the label again",
+            f"no voxel of {case.annotation.paths[0]} belongs to a structure; if none is there, "
+            "well; otherwise export the label again",
         )
     return label
 

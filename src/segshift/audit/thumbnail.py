@@ -33,7 +33,7 @@ def thumbnail(case: Case) -> str | None:
 
 def _label(case: Case) -> np.ndarray | None:
     try:
-        return load_label(case) if case.label_paths else None
+        return load_label(case) if case.annotation.paths else None
     except InputError:
         return None
 

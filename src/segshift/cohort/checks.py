@@ -1,12 +1,13 @@
 """Pixels that can be trusted: a case is loaded whole and checked, or an InputError names it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
-from segshift.cohort.case import Case
+from segshift.cohort.annotation import Annotation
+from segshift.cohort.case import SPACING, Case
 from segshift.cohort.consensus import combined
 from segshift.cohort.images import Geometry, pictures, read_geometry, read_image, read_label
 from segshift.cohort.labelling import numbers_of
@@ -14,7 +15,6 @@ from segshift.errors import InputError
 
 # Converters round affines differently; a tenth of a voxel at the far corner is no other place.
 AFFINE_TOLERANCE_VOXELS = 0.1
-SPACING = "spacing_mm"  # the column of pictures, which have no geometry
 SPACING_TOLERANCE = 0.01  # of a column that repeats, rounded, what a header says
 MOST_COUNTED = 1 << 24  # a table of label values is this long at most; beyond they are sorted
 IGNORED = 255  # in class indices: a voxel that nobody decided on
@@ -29,16 +29,18 @@ class Volume:
     spacing_mm: tuple[float, ...]
 
 
-def check_headers(case: Case) -> Geometry:
+def check_headers(case: Case, *, raters: bool = False) -> Geometry:
     """Read all headers of a case and compare them; the geometry counts all images' channels.
 
-    A picture's voxel size is that of the column `spacing_mm`, else what its first image declares.
+    With `raters` also those of the raters who did not draw the label. A picture's voxel size is
+    that of the column `spacing_mm`, else what its first image declares.
     Raises InputError naming the case for a missing or unreadable file, for an image and a label
     whose shape or affine differ, and for a column that contradicts a header.
     """
+    drawn = (*case.annotation.paths, *(case.annotation.others.values() if raters else ()))
     try:
         images = [read_geometry(path) for path in case.images]
-        labels = [(path, read_geometry(path)) for path in case.label_paths]
+        labels = [(path, read_geometry(path)) for path in dict.fromkeys(drawn)]
     except InputError as error:
         raise InputError(f"case {case.id!r}: {error}") from error
     first = images[0]
@@ -112,14 +114,17 @@ def load_label(case: Case) -> np.ndarray:
     Where structures overlap (in files of their own) the later one wins. Raises InputError for a
     case without label and for a value that means nothing.
     """
-    if not case.label_paths:
+    annotation = case.annotation
+    if not annotation.paths:
         raise InputError(f"case {case.id!r} has no label, so it cannot be trained on or scored")
     try:
-        drawn = [_drawn(case, path) for path in (case.label, *case.raters) if path]
-        index = combined(drawn, case.consensus) if drawn else None
-        for place, path in enumerate(case.label_files):
+        drawn = [
+            _drawn(annotation, path) for path in (annotation.label, *annotation.raters) if path
+        ]
+        index = combined(drawn, annotation.consensus) if drawn else None
+        for place, path in enumerate(annotation.files):
             if path:
-                alone = _alone(case, place, path)
+                alone = _alone(annotation, place, path)
                 index = np.zeros(alone.shape, dtype=np.uint8) if index is None else index
                 index = np.where(alone, alone, index)
     except InputError as error:
@@ -128,16 +133,31 @@ def load_label(case: Case) -> np.ndarray:
     return index
 
 
-def _drawn(case: Case, path: Path) -> np.ndarray:
+def load_raters(case: Case) -> dict[str, np.ndarray]:
+    """What the raters drew who did not draw the label, as `load_label`, sorted by column.
+
+    All raters, where the label is their consensus. A structure in a file of its own is the same in
+    all. Raises InputError naming the case, as `check_headers` and `load_label` do.
+    """
+    annotation = case.annotation
+    if annotation.others:
+        check_headers(case, raters=True)
+    return {
+        column: load_label(replace(case, annotation=annotation.with_label(path)))
+        for column, path in annotation.others.items()
+    }
+
+
+def _drawn(annotation: Annotation, path: Path) -> np.ndarray:
     """Class indices of the structures that one rater drew in `path`."""
     values = read_label(path)
     inside = {
         place + 1: numbers_of(rule)
-        for place, rule in enumerate(case.label_values)
-        if rule is not None and not (case.label_files and case.label_files[place])
+        for place, rule in enumerate(annotation.values)
+        if rule is not None and not (annotation.files and annotation.files[place])
     }
-    meaning = {0: 0, **dict.fromkeys(case.background_values, 0)}
-    meaning |= dict.fromkeys(case.ignore_values, IGNORED)
+    meaning = {0: 0, **dict.fromkeys(annotation.background_values, 0)}
+    meaning |= dict.fromkeys(annotation.ignore_values, IGNORED)
     meaning |= {value: index for index, numbers in inside.items() for value in numbers}
     anything = [index for index, numbers in inside.items() if not numbers]
     found = _distinct(values)
@@ -170,20 +190,20 @@ def _replaced(values: np.ndarray, found: np.ndarray, indices: np.ndarray) -> np.
     return np.asarray(table[values - low])
 
 
-def _alone(case: Case, place: int, path: Path) -> np.ndarray:
+def _alone(annotation: Annotation, place: int, path: Path) -> np.ndarray:
     """Class indices of a structure that has `path` to itself: its own, IGNORED, or 0."""
-    label, numbers = read_label(path), numbers_of(case.label_values[place])
+    label, numbers = read_label(path), numbers_of(annotation.values[place])
     if numbers:
-        known = {0, *numbers, *case.ignore_values, *case.background_values}
+        known = {0, *numbers, *annotation.ignore_values, *annotation.background_values}
         unknown = sorted(set(np.unique(label).tolist()) - known)
         if unknown:
             raise InputError(
                 f"the label {path} holds the value(s) {unknown[:10]}; known are {sorted(known)}"
             )
     inside = np.isin(label, numbers) if numbers else label != 0
-    inside &= ~np.isin(label, case.background_values)
+    inside &= ~np.isin(label, annotation.background_values)
     index = np.where(inside, np.uint8(place + 1), np.uint8(0))
-    return np.where(np.isin(label, case.ignore_values), np.uint8(IGNORED), index)
+    return np.where(np.isin(label, annotation.ignore_values), np.uint8(IGNORED), index)
 
 
 def load_case(case: Case) -> Volume:

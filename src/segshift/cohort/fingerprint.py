@@ -135,14 +135,14 @@ def intensities(samples: Sequence[NDArray[np.float32]]) -> Intensities | None:
 def _facts(case: Case, sample: int) -> CaseFacts:
     geometry = check_headers(case)
     random = generator(SEED, "fingerprint", case.id)
-    counts: tuple[int | None, ...] = (None,) * len(case.label_values)
-    if case.label_paths:
+    counts: tuple[int | None, ...] = (None,) * len(case.annotation.values)
+    if case.annotation.paths:
         volume = load_case(case)
         image, label = volume.image, volume.label
         found = np.bincount(label.ravel(), minlength=IGNORED + 1)
         counts = tuple(
             int(found[place + 1]) if annotated else None
-            for place, annotated in enumerate(case.annotated)
+            for place, annotated in enumerate(case.annotation.annotated)
         )
     else:
         image, label = _image(case), np.zeros(geometry.shape, dtype=np.uint8)
@@ -157,7 +157,7 @@ def _facts(case: Case, sample: int) -> CaseFacts:
         spacing_mm=geometry.spacing_mm,
         whole=flat[:, whole],
         foreground=flat[:, foreground],
-        decided=int(np.count_nonzero(label != IGNORED)) if case.label_paths else 0,
+        decided=int(np.count_nonzero(label != IGNORED)) if case.annotation.paths else 0,
         counts=counts,
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from segshift.cohort.annotation import Annotation
 from segshift.cohort.case import Case
 from segshift.cohort.labelling import NONZERO, LabelMap, label_map, parsed_rules
 from segshift.errors import InputError
@@ -88,18 +89,13 @@ class LineReader:
         own = {name: line[f"label_{name}"] for name in self.own if line[f"label_{name}"]}
         drawn = [line[column] for column in self.raters if line.get(column)]
         first, others = self._chosen(where, line, drawn)
-        return Case(
-            id=line["id"],
-            patient=line["patient"],
-            site=line["site"],
-            images=tuple(self.folder / line[column] for column in self.images),
+        annotation = Annotation(
             label=self.folder / first if first else None,
-            label_values=tuple(
+            values=tuple(
                 meaning.structures[name] if (name in own if name in self.own else first) else None
                 for name in names and self.structures
             ),
-            tags={key: value for key, value in line.items() if key not in self.private},
-            label_files=tuple(
+            files=tuple(
                 self.folder / own[name] if name in own else None for name in self.structures
             )
             if own
@@ -108,12 +104,20 @@ class LineReader:
             background_values=meaning.background,
             raters=tuple(self.folder / other for other in others),
             consensus=str(self.rater) if others else "",
-            maps=self.folder / line["maps"] if line.get("maps") else None,
             rater_files={
                 column: self.folder / line[column]
                 for column in self.raters
                 if len(self.raters) > 1 and line.get(column)
             },
+        )
+        return Case(
+            id=line["id"],
+            patient=line["patient"],
+            site=line["site"],
+            images=tuple(self.folder / line[column] for column in self.images),
+            annotation=annotation,
+            tags={key: value for key, value in line.items() if key not in self.private},
+            maps=self.folder / line["maps"] if line.get("maps") else None,
         )
 
     def _map(self, where: str, line: Mapping[str, str]) -> LabelMap:
@@ -170,8 +174,8 @@ def _check_line(
     for column in (*REQUIRED[:3], *image_columns):
         if not line[column].strip():
             raise InputError(f"{where}: column {column!r} is empty")
-    if not re.fullmatch(r"[^/\\+;.\s][^/\\+;]*", line["site"]):
+    if not re.fullmatch(r"[^/\\.\s][^/\\]*", line["site"]):
         raise InputError(
-            f"{where}: site {line['site']!r} becomes part of names, so it may not hold '/', "
-            "'\\', ';' or '+' (which marks a shift) nor begin with '.' or a space"
+            f"{where}: site {line['site']!r} becomes part of names, so it may not hold '/' or "
+            "'\\' nor begin with '.' or a space"
         )

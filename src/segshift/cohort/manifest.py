@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from segshift.cohort.annotation import Annotation
 from segshift.cohort.case import Case, Cohort
 from segshift.cohort.labelling import written_rules
 from segshift.cohort.lines import REQUIRED, LineReader, check_rater
@@ -107,8 +108,8 @@ def read_sound_lines(
             broken.append(
                 BrokenLine(number=number, message=str(error), case=named["id"], site=named["site"])
             )
-    unknown = (None,) * len(reader.structures)  # of images alone
-    cases = [case if case.label_values else replace(case, label_values=unknown) for case in cases]
+    bare = Annotation(values=(None,) * len(reader.structures))  # of images alone
+    cases = [case if case.annotation.values else replace(case, annotation=bare) for case in cases]
     cohort = Cohort(
         name or path.stem, reader.channels, reader.structures, tuple(cases), path.parent
     )
@@ -117,12 +118,12 @@ def read_sound_lines(
 
 def unannotated(cohort: Cohort) -> list[str]:
     """A message for each structure that not one case annotates; none for images alone."""
-    labelled = [case for case in cohort.cases if case.label_paths]
+    labelled = [case for case in cohort.cases if case.annotation.paths]
     return [
         f"structure {structure!r} is annotated in not one of the {len(cohort.cases)} cases; take "
         "it out of data.structures or the column `structures`, or give it a value at one site"
         for place, structure in enumerate(cohort.structures if labelled else ())
-        if not any(case.annotated[place] for case in labelled)
+        if not any(case.annotation.annotated[place] for case in labelled)
     ]
 
 
@@ -169,11 +170,13 @@ def write_manifest(
     path = Path(path)
     cases = list(cases)
     images = ["image"] if len(channels) == 1 else [f"image_{channel}" for channel in channels]
-    raters = [f"label_{n}" for n in range(2, 2 + max(len(case.raters) for case in cases))]
+    raters = [
+        f"label_{n}" for n in range(2, 2 + max(len(case.annotation.raters) for case in cases))
+    ]
     own = [
         name
         for place, name in enumerate(structures)
-        if any(case.label_files and case.label_files[place] for case in cases)
+        if any(case.annotation.files and case.annotation.files[place] for case in cases)
     ]
     tags = sorted({tag for case in cases for tag in case.tags})
     columns = [*REQUIRED[:3], *images, "label", *raters, *(f"label_{name}" for name in own)]
@@ -188,15 +191,16 @@ def write_manifest(
         )
         writer.writeheader()
         for case in cases:
+            drawn = case.annotation
             files: dict[str, Path | None] = dict(zip(images, case.images, strict=True))
-            files["label"] = case.label
-            files |= dict(zip(raters, case.raters, strict=False))
-            named = zip(structures, case.label_files, strict=False)
+            files["label"] = drawn.label
+            files |= dict(zip(raters, drawn.raters, strict=False))
+            named = zip(structures, drawn.files, strict=False)
             files |= {f"label_{name}": file for name, file in named if file}
             files["maps"] = case.maps
             row = {c: _written(file, path.parent) for c, file in files.items() if file}
             rules = written_rules(
-                structures, case.label_values, case.ignore_values, case.background_values
+                structures, drawn.values, drawn.ignore_values, drawn.background_values
             )
             names = {"id": case.id, "patient": case.patient, "site": case.site}
             writer.writerow({**case.tags, **names, **row, "structures": rules})

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from segshift.cohort.anatomy import STRUCTURES, Labels, Patient, Population, simulate_patient
+from segshift.cohort.annotation import Annotation
 from segshift.cohort.case import Case, Cohort
 from segshift.cohort.manifest import read_manifest, write_manifest
 from segshift.cohort.physics import Scanner, acquire, tissue_maps
@@ -244,8 +245,7 @@ def _write_case(
         patient=patient,
         site=site_name,
         images=(folder / files["images"],),
-        label=folder / files["labels"],
-        label_values=tuple(STRUCTURES.values()),
+        annotation=Annotation(folder / files["labels"], tuple(STRUCTURES.values())),
         maps=folder / files["maps"],
         tags={
             "tr_ms": f"{site.scanner.tr_ms:g}",

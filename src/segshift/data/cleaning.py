@@ -19,7 +19,7 @@ ENTRY = re.compile(r"[0-9a-f]{32}")
 DRAFT = re.compile(r"[0-9a-f]{32}\.[0-9a-f]{1,8}\.draft")  # a process number in older stores
 RECORD = re.compile(r"[0-9a-f]{32}(\.json|\.[0-9a-f]{8}\.draft)")
 CONTENT = {"image.npy", "label.npy", "reference.npy", "landmarks.npy", "meta.json"}
-FOR_SHIFTS = {"raw.npy", "maps.npy"}  # of some entries
+OF_SOME = {"raters.npy", "raw.npy", "maps.npy"}  # of cases with several raters, and under shifts
 LIVE_HOURS = 1.0  # a younger draft may be another run's, at work on it
 
 
@@ -81,7 +81,7 @@ def _parts(folder: Path) -> Iterator[Path]:
 
 def _is_ours(part: Path) -> bool:
     """Whether a folder holds nothing but what the store writes; an entry has all of `CONTENT`."""
-    names = {path.name for path in part.iterdir()} - FOR_SHIFTS
+    names = {path.name for path in part.iterdir()} - OF_SOME
     return names == CONTENT if ENTRY.fullmatch(part.name) else names <= CONTENT
 
 

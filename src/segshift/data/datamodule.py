@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segshift.data.patches import PatchDataset, class_indices
 from segshift.data.stored import SeenCase, StoredCase
 from segshift.plan import View
+from segshift.splits import SetKey
 
 
 class StepSampler(Sampler[int]):
@@ -39,7 +41,7 @@ class CaseDataset(Dataset[dict[str, Any]]):
     """Whole cases under their shift: `image` (C, D, H, W) on the plan's grid, `label` (1, D, H, W).
 
     The label is on the case's own grid (D, H, W), which is `shape`; the image is what lies in the
-    `box` ((low, high) per axis) of it.
+    `box` ((low, high) per axis) of it. `raters` has what others drew there, uint8 (D, H, W) each.
     Where `counted` is false the cases only keep a rank in step with the others.
     """
 
@@ -54,8 +56,10 @@ class CaseDataset(Dataset[dict[str, Any]]):
         return {
             "image": torch.from_numpy(shown.image),
             "label": label.to(torch.int16),  # 2 GB less for a thousand slices of 512 x 512
+            "raters": {name: torch.from_numpy(np.array(r)) for name, r in shown.raters.items()},
             "shape": tuple(label.shape[1:]),
-            "annotated": stored.case.annotated,
+            "annotation": stored.case.annotation,
+            "annotated": stored.case.annotation.annotated,
             "spacing": stored.spacing_mm(),
             "box": shown.box,
             "counted": self.counted,
@@ -77,7 +81,7 @@ class CohortDataModule(L.LightningDataModule):
         *,
         train: Sequence[StoredCase],
         val: Sequence[StoredCase],
-        tests: Mapping[str, Sequence[SeenCase]],
+        tests: Mapping[SetKey, Sequence[SeenCase]],
         view: View,
         batch: int,
         steps_per_epoch: int,
@@ -117,8 +121,11 @@ class CohortDataModule(L.LightningDataModule):
     def transfer_batch_to_device(
         self, batch: dict[str, Any], device: torch.device, dataloader_idx: int
     ) -> dict[str, Any]:
-        """Sample numbers stay behind: reading them back would stall the device at every step."""
-        stays = {key: batch[key] for key in batch.keys() & {"sample"}}
+        """Sample numbers stay behind: reading them back would stall the device at every step.
+
+        So does what other raters drew, which no network sees.
+        """
+        stays = {key: batch[key] for key in batch.keys() & {"sample", "raters", "annotation"}}
         moves = {key: value for key, value in batch.items() if key not in stays}
         return {**super().transfer_batch_to_device(moves, device, dataloader_idx), **stays}
 

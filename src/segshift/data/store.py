@@ -6,6 +6,7 @@ Of a case that is tested under shifts it keeps the raw image too, once for all s
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -19,8 +20,8 @@ from uuid import uuid4
 import numpy as np
 
 from segshift.cohort import Case
-from segshift.cohort.checks import IGNORED, SPACING, Volume, load_case
-from segshift.cohort.images import image_files, read_image
+from segshift.cohort.checks import IGNORED, Volume, load_case, load_raters
+from segshift.cohort.images import read_image
 from segshift.data.content import content_hash
 from segshift.data.preprocessing import preprocessed_image
 from segshift.data.resample import resampled_label
@@ -30,9 +31,9 @@ from segshift.plan import Plan, box_slices
 from segshift.progress import threads, tracked
 from segshift.seeds import generator
 from segshift.shifts import Shift
-from segshift.splits import EvaluationSet
+from segshift.splits import EvaluationSet, SetKey
 
-LAYOUT = 4  # raise it when what is written changes
+LAYOUT = 5  # raise it when what is written changes
 LANDMARKS = 1000  # voxels per structure remembered for foreground sampling
 COMPACT = (np.uint8, np.int16, np.uint16)  # types of files; in them the store is half as large
 
@@ -49,8 +50,8 @@ def store_cases(
 
 def store_sets(
     sets: Sequence[EvaluationSet], plan: Plan, *, folder: Path, quiet: bool = False
-) -> dict[str, list[SeenCase]]:
-    """The cases of every evaluation set by its name, under its shift; a case is read once for all.
+) -> dict[SetKey, list[SeenCase]]:
+    """The cases of every evaluation set, under its shift; a case is read once for all.
 
     Raises InputError as `store_cases` does.
     """
@@ -65,7 +66,7 @@ def store_sets(
         entry = plain[id(case)]
         return ShiftedCase(entry, plan, shift) if shift.severity else entry
 
-    return {each.name: [seen(case, each.shift) for case in each.cases] for each in sets}
+    return {each.key: [seen(case, each.shift) for case in each.cases] for each in sets}
 
 
 def _all_stored(
@@ -96,14 +97,18 @@ def _preprocessed(volume: Volume, case: Case, plan: Plan) -> dict[str, np.ndarra
     finer, box = preprocessed_image(volume.image, plan, spacing_mm=volume.spacing_mm)
     place, shape = box_slices(box), finer.shape[1:]
     # Where a structure is not annotated, what was not drawn may be that one.
-    drawn = volume.label if all(case.annotated) else np.where(volume.label, volume.label, IGNORED)
+    known = all(case.annotation.annotated)
+    drawn = volume.label if known else np.where(volume.label, volume.label, IGNORED)
     label = resampled_label(np.ascontiguousarray(drawn[place]), shape)
+    raters = load_raters(case)
+    meta = {"spacing_mm": volume.spacing_mm, "box": box, "raters": list(raters)}
     return {
         "image": finer,
         "label": label,
         "reference": volume.label,
         "landmarks": _landmarks(label, generator(SEED, "landmarks", case.id)),
-        "meta": json.dumps({"case": case.id, "spacing_mm": volume.spacing_mm, "box": box}),
+        **({"raters": np.stack([*raters.values()])} if raters else {}),
+        "meta": json.dumps({"case": case.id, **meta}),
     }
 
 
@@ -174,13 +179,10 @@ def _draft(entry: StoredCase, content: Mapping[str, np.ndarray | str]) -> Path:
 
 
 def _key(case: Case, plan: Plan, folder: Path) -> str:
-    digest = hashlib.sha256()
-    parameters = [LAYOUT, case.id, case.label_values, plan.spacing_mm]
-    parameters += [case.ignore_values, case.background_values, case.consensus]
-    parameters += [[file is not None for file in case.label_files], case.tags.get(SPACING)]
-    parameters += [plan.interpolation, plan.crop, [asdict(rule) for rule in plan.normalisation]]
-    digest.update(json.dumps(parameters).encode())
-    for path in (*case.images, *case.label_paths, *((case.maps,) if case.maps else ())):
-        for file in image_files(path):  # a DICOM series has many
-            digest.update(bytes.fromhex(content_hash(file, store=folder)))
-    return digest.hexdigest()[:32]
+    try:
+        described = case.described(functools.partial(content_hash, store=folder))
+    except InputError as error:
+        raise InputError(f"case {case.id!r}: {error}") from error
+    parameters = [LAYOUT, described, plan.spacing_mm, plan.interpolation, plan.crop]
+    parameters += [[asdict(rule) for rule in plan.normalisation]]
+    return hashlib.sha256(json.dumps(parameters).encode()).hexdigest()[:32]

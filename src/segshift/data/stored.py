@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,13 @@ class Shown:
     """What a network is tested on.
 
     `image` float32 (C, D', H', W') shows the `box` of the case's own grid on the plan's;
-    `reference` uint8 (D, H, W) has class indices on the own grid.
+    `reference` and each of the other `raters` uint8 (D, H, W) have class indices on the own grid.
     """
 
     image: np.ndarray
     box: Box
     reference: np.ndarray
+    raters: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,11 @@ class StoredCase:
         """Class indices uint8 (D, H, W) on the case's own grid: what predictions are scored on."""
         return _mapped(self.folder / "reference.npy")
 
+    def raters(self) -> dict[str, np.ndarray]:
+        """What those drew who did not draw the reference, like it, by the manifest's column."""
+        names = self._meta()["raters"]
+        return dict(zip(names, _mapped(self.folder / "raters.npy"), strict=True)) if names else {}
+
     def landmarks(self) -> np.ndarray:
         """int32 (N, 4): structure index and z, y, x of some of its voxels, sorted by structure."""
         return np.asarray(np.load(self.folder / "landmarks.npy"))
@@ -65,7 +72,7 @@ class StoredCase:
 
     def shown(self) -> Shown:
         """The case as it was acquired."""
-        return Shown(np.array(self.image()), self.box(), self.reference())
+        return Shown(np.array(self.image()), self.box(), self.reference(), self.raters())
 
     def raw(self) -> np.ndarray:
         """Intensities float32 (C, D, H, W) of the files, where the store was asked to keep them."""
@@ -110,17 +117,19 @@ class ShiftedCase:
         identity = _identity(self.plain.folder)
         raw, spacing_mm = self.plain.raw(), self.spacing_mm()
         acquisition = Acquisition(spacing_mm, self.case.tags, self.plain.maps())
+        turned = functools.partial(self._turned, acquisition=acquisition, identity=identity)
         outside = left_out(raw, self.plan)
         changed = self.shift(raw, acquisition=acquisition, random=self._random(identity))
         image = self._checked(changed, raw, "image")
         # Whoever took the skull away did so after the acquisition: what is zero there stays zero.
-        outside = self._turned(outside.astype(np.uint8), acquisition, identity)
+        outside = turned(outside.astype(np.uint8))
         seen, box = preprocessed_image(
             np.where(outside, np.float32(0), image), self.plan, spacing_mm=spacing_mm
         )
-        return Shown(seen, box, self._turned(self.plain.reference(), acquisition, identity))
+        # Nobody has drawn on a corrupted image: how well people agree is not of it.
+        return Shown(seen, box, turned(self.plain.reference()), {})
 
-    def _turned(self, label: np.ndarray, acquisition: Acquisition, identity: str) -> np.ndarray:
+    def _turned(self, label: np.ndarray, *, acquisition: Acquisition, identity: str) -> np.ndarray:
         if not isinstance(self.shift, Turning):
             return label
         random = self._random(identity)

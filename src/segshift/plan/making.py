@@ -61,7 +61,7 @@ def make_plan(
     _check_view(dimensions, context)
     check_crop(crop)
     memory = checked_memory_gb(memory_gb, on_gpu=on_gpu)
-    headers = [check_headers(case) for case in cases]
+    headers = [check_headers(case, raters=True) for case in cases]
     channels = headers[0].channels
     check_channels(cases, headers, channels)
     boxes = _boxes(cases, headers, box_of if crop == NONZERO else None)
@@ -220,7 +220,7 @@ def _structure_frequency(
         found = pool.map(_voxel_counts, cases, boxes)
         for case, here in zip(cases, tracked(found, "labels", total=len(cases)), strict=True):
             counts += here[: structures + 1]
-            voxels += np.array([True, *case.annotated]) * here[:IGNORED].sum()
+            voxels += np.array([True, *case.annotation.annotated]) * here[:IGNORED].sum()
     shares = counts / np.maximum(voxels, 1)
     total = shares.sum() if (voxels < voxels[0]).any() else 1.0
     return tuple(float(share) for share in shares / total)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from segshift.cohort import Case
+from segshift.cohort import Annotation, Case
 from segshift.cohort.checks import check_headers
 from segshift.cohort.images import SUFFIXES, image_files, read_image, series
 from segshift.cohort.images.header import naming
@@ -132,7 +132,7 @@ def read_case_image(case: Case, plan: Plan) -> tuple[np.ndarray, tuple[float, ..
     Raises InputError naming the case for a broken file and for an image that does not go with the
     plan. A label that the manifest may name is not looked at.
     """
-    case = replace(case, label=None, raters=(), label_files=(), label_values=())
+    case = replace(case, annotation=Annotation())
     geometry = check_headers(case)
     check_channels([case], [geometry], plan.channels)
     check_voxels([case], [geometry], plan.spacing_mm)

@@ -10,11 +10,19 @@ from segshift.splits.labels import concept
 from segshift.splits.mix import prevalence
 from segshift.splits.selection import limited, selected
 from segshift.splits.sites import kfold, leave_site_out, random, single_source
-from segshift.splits.split import IN_DOMAIN, EvaluationSet, Split, evaluation_sets
+from segshift.splits.split import (
+    IN_DOMAIN,
+    EvaluationSet,
+    SetKey,
+    Split,
+    evaluation_sets,
+    site_set,
+)
 
 __all__ = [
     "IN_DOMAIN",
     "EvaluationSet",
+    "SetKey",
     "Split",
     "by_column",
     "concept",
@@ -27,4 +35,5 @@ __all__ = [
     "random",
     "selected",
     "single_source",
+    "site_set",
 ]

@@ -81,7 +81,7 @@ def relabelled(cohort: Cohort, cases: Sequence[Case], column: str) -> tuple[Case
     missing = [(name, file) for name, file in files.items() if file and not file.exists()]
     if missing or not any(files.values()):
         name, file = missing[0] if missing else (None, None)
-        raters = {rater for case in cohort.cases for rater in case.rater_files}
+        raters = {rater for case in cohort.cases for rater in case.annotation.rater_files}
         known = sorted(raters | {tag for case in cohort.cases for tag in case.tags})
         raise InputError(
             f"split.labels={column} names no label file"
@@ -89,7 +89,7 @@ def relabelled(cohort: Cohort, cases: Sequence[Case], column: str) -> tuple[Case
             + f"; the columns of {cohort.name} are {known}"
         )
     return tuple(
-        replace(case, label=files[case.id], raters=(), consensus="")
+        replace(case, annotation=case.annotation.with_label(files[case.id]))
         for case in cases
         if files[case.id]
     )
@@ -97,7 +97,7 @@ def relabelled(cohort: Cohort, cases: Sequence[Case], column: str) -> tuple[Case
 
 def _file(cohort: Cohort, case: Case, column: str) -> Path | None:
     """Where a cell leads: like all paths of a manifest, from its folder; None if it is empty."""
-    if column in case.rater_files:
-        return case.rater_files[column]
+    if column in case.annotation.rater_files:
+        return case.annotation.rater_files[column]
     text = case.tags.get(column, "").strip()
     return cohort.folder / text if text else None

@@ -66,7 +66,7 @@ def prevalence(
         else random(cohort, **fractions)  # type: ignore[arg-type]
     )
     place = cohort.structures.index(structure)
-    pool = [case for case in home.tests[IN_DOMAIN] if case.annotated[place]]
+    pool = [case for case in home.tests[IN_DOMAIN] if case.annotation.annotated[place]]
     if not pool:
         raise InputError(f"split.structure={structure}: no case of {IN_DOMAIN} annotates it")
     measured = _volumes_ml(pool, place)

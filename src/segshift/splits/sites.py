@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from segshift.cohort import Cohort
 from segshift.errors import InputError
-from segshift.splits.split import IN_DOMAIN, Split, with_outside
+from segshift.splits.split import IN_DOMAIN, Split, site_set, with_outside
 from segshift.splits.strata import Patient, Sites, cases_of, everyone, parted, share, strata
 
 
@@ -107,5 +107,5 @@ def single_source(
 
 def _with_sites(home: Split, cohort: Cohort, sites: Sequence[str]) -> Split:
     """With the evaluation set `site-<name>` of each of the sites."""
-    outside = {f"site-{s}": [c for c in cohort.cases if c.site == s] for s in sites}
+    outside = {site_set(s): [c for c in cohort.cases if c.site == s] for s in sites}
     return with_outside(home, "the training sites", outside)

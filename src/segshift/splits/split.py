@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from segshift.cohort import Case
 from segshift.errors import InputError
 from segshift.shifts import Identity, Shift
 
 IN_DOMAIN = "in_domain"  # the evaluation set of patients like those that are learned from
-MARKS = str.maketrans("/\\+;", "____")  # they part the names of results, and + marks a shift
+MARKS = str.maketrans("/\\", "__")  # they part the keys of a summary, and folders
 # What else is called like that: the sides in split.json, keys of the summary beside the sets'.
 TAKEN = ("train", "val", "gap", "worst_site", "shift", "worst_shift")
 
@@ -46,6 +47,17 @@ class Split:
         refuse_shared_patients("val", self.val, "test", tests)
 
 
+class SetKey(NamedTuple):
+    """What tells evaluation sets apart: their cases by name, and how the images are corrupted.
+
+    `corruption` is "" and `severity` 0 for images as they were acquired.
+    """
+
+    set: str
+    corruption: str = ""
+    severity: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class EvaluationSet:
     """A named list of cases that gets its own results, seen through a shift."""
@@ -54,16 +66,20 @@ class EvaluationSet:
     cases: tuple[Case, ...]
     shift: Shift
 
+    @property
+    def key(self) -> SetKey:
+        """Its name, and the shift if there is one."""
+        shifted = (self.shift.name, self.shift.severity) if self.shift.severity else ()
+        return SetKey(self.name, *shifted)
+
 
 def evaluation_sets(
     tests: Mapping[str, tuple[Case, ...]], shifts: Sequence[Shift]
 ) -> tuple[EvaluationSet, ...]:
-    """Every test set as it is, then under every shift, as `<set>+<shift><severity>`."""
+    """Every test set as it is, then under every shift."""
     plain = tuple(EvaluationSet(name, cases, Identity()) for name, cases in tests.items())
     return plain + tuple(
-        EvaluationSet(f"{name}+{shift.name}{shift.severity}", cases, shift)
-        for shift in shifts
-        for name, cases in tests.items()
+        EvaluationSet(name, cases, shift) for shift in shifts for name, cases in tests.items()
     )
 
 
@@ -84,6 +100,11 @@ def set_name(*parts: str) -> str:
     return "-".join(parts).translate(MARKS)
 
 
+def site_set(site: str) -> str:
+    """The name of the evaluation set that is a whole site."""
+    return f"site-{site}"
+
+
 def _check_name(name: str) -> None:
     if name in TAKEN:
         raise InputError(
@@ -93,8 +114,7 @@ def _check_name(name: str) -> None:
     if not name or name.startswith(".") or name != set_name(name):
         raise InputError(
             f"the name of the evaluation set {name!r} may not be empty, begin with '.' nor hold "
-            "'/', '\\', ';' or '+'; '+' marks a shift, as in 'in_domain+noise3', whose cases are "
-            "those of 'in_domain'"
+            "'/' or '\\', which part the keys of summary.json"
         )
 
 

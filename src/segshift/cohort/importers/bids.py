@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from segshift.cohort.annotation import Annotation
 from segshift.cohort.case import Case
 from segshift.cohort.images import SUFFIXES
 from segshift.cohort.importers.bids_tables import read_values, stem_of, table_of
@@ -75,10 +76,10 @@ def import_bids(
                 patient=patient,
                 site=site or word(person.get("site") or top.name),
                 images=tuple(image.file for image in group),
-                label=None if own else _only(name, labels[name]),
-                label_values=values,
+                annotation=Annotation(
+                    label=None if own else _only(name, labels[name]), values=values, files=files
+                ),
                 tags=tags,
-                label_files=files,
             )
         )
     channels = ("image",) if len(chosen) == 1 else tuple(word(each) for each in chosen)

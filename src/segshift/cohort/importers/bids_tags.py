@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from segshift.cohort.checks import SPACING
+from segshift.cohort.case import SPACING
 from segshift.cohort.images import pictures
 from segshift.cohort.importers.imported import column
 from segshift.errors import InputError

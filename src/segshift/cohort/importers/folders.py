@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from segshift.cohort.annotation import Annotation
 from segshift.cohort.case import Case
 from segshift.cohort.images import SUFFIXES
 from segshift.cohort.importers.imported import Imported, Tell
@@ -50,8 +51,7 @@ def import_folder(
             stem.replace("/", "-"),
             site,
             (image.absolute(),),
-            drawn[stem].absolute() if stem in drawn else None,
-            tuple(named.values()),
+            Annotation(drawn[stem].absolute() if stem in drawn else None, tuple(named.values())),
         )
         for stem, image in found.items()
     )

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from segshift.cohort.annotation import Annotation
 from segshift.cohort.case import Case
 from segshift.cohort.importers.imported import Imported, word
 from segshift.cohort.labelling import Values
@@ -36,8 +37,9 @@ def import_msd(
         word(labels[v]): v for v in sorted(labels) if v != 0
     }
     site = site or word(str(description.get("name") or folder.name))
+    values = tuple(named.values())
     cases = tuple(
-        Case(name, name, site, (image.resolve(),), label.resolve(), tuple(named.values()))
+        Case(name, name, site, (image.resolve(),), Annotation(label.resolve(), values))
         for image, label in pairs
         for name in [image.name.removesuffix(".gz").removesuffix(".nii")]
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from segshift.cohort.annotation import Annotation
 from segshift.cohort.case import Case
 from segshift.cohort.importers.imported import Imported, Tell, word
 from segshift.cohort.labelling import Values
@@ -120,5 +121,5 @@ def _cases(
             )
         images = tuple(file.resolve() for file in files)
         values = tuple(description.structures[each] for each in names)
-        cases.append(Case(name, name, site, images, label.resolve(), values))
+        cases.append(Case(name, name, site, images, Annotation(label.resolve(), values)))
     return cases
