@@ -14,15 +14,18 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.nn import functional
 
 from segshift.losses import IGNORE
+from segshift.metrics import SelectionScore
 from segshift.metrics.reliability import Reliability, ReliabilityBin
 from segshift.module import gathered
 from segshift.plan import box_shape, box_slices
-from segshift.results import Row, append_rows, is_shifted, write_rows
-from segshift.results.names import file_name
+from segshift.results import Row, append_rows, rows_of, write_rows
+from segshift.results.names import file_name, slice_folder
+from segshift.splits import SetKey
 from segshift.tasks import Task
 
-Place = tuple[str, str, str]  # set, site, structure
+Place = tuple[SetKey, str, str]  # set, site, structure
 SHIFTED_SLICES = 1  # of each set under a shift, of which there may be fifty
+MONITORED = f"val/{SelectionScore.name}"
 SHOWN = 2  # metrics in an epoch's line, the one that chooses first; metrics.csv has all
 
 
@@ -33,7 +36,7 @@ class WriteCases(Callback):
     `reliability.csv`: the bins of a reliability diagram per set, site and structure.
     """
 
-    def __init__(self, folder: Path, *, run: str, sets: Sequence[str], task: Task) -> None:
+    def __init__(self, folder: Path, *, run: str, sets: Sequence[SetKey], task: Task) -> None:
         self.folder, self.run, self.sets, self.task = folder, run, tuple(sets), task
         self.rows: list[Row] = []
         self.reliability: dict[Place, Reliability] = {}
@@ -50,20 +53,23 @@ class WriteCases(Callback):
         """Append one case; a rank without cases of its own has none."""
         if outputs is None:
             return
-        set_ = self.sets[dataloader_idx]
-        who = (batch["case"], batch["patient"], batch["site"])
-        new = [Row(self.run, set_, *who, *score) for score in outputs["scores"]]
+        key = self.sets[dataloader_idx]
+        names = {name: batch[name] for name in ("case", "patient", "site")}
+        who = {"run": self.run, **key._asdict(), **names}
+        new = rows_of(who, outputs["scores"])
+        new += rows_of(who, outputs["postprocessed"], postprocessed=True)
+        for rater, scores in outputs["raters"].items():
+            new += rows_of(who, scores, rater=rater)
         append_rows(self._path(trainer.global_rank), new)
         self.rows += new
         of_case = {
-            (set_, batch["site"], name): tally.reliability
+            (key, batch["site"], name): tally.reliability
             for name, tally in outputs["tallies"].items()
         }
         self.reliability = merged([self.reliability, of_case])
-        if is_shifted(set_) and batch_idx >= SHIFTED_SLICES:
+        if key.corruption and batch_idx >= SHIFTED_SLICES:
             return
-        folder = self.folder / "figures" / "slices" / file_name(set_)
-        path = folder / f"{file_name(batch['case'])}.npz"
+        path = slice_folder(self.folder, *key) / f"{file_name(batch['case'])}.npz"
         write_slice(path, batch, outputs["prediction"], task=self.task)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -93,9 +99,9 @@ def write_reliability(path: Path, tallies: Mapping[Place, Reliability]) -> None:
     """A line per set, site, structure and bin; `nan` is the confidence of a bin without voxels."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["set", "site", "structure", *ReliabilityBin._fields])
-        for place, tally in sorted(tallies.items()):
-            writer.writerows([*place, *line] for line in tally.table())
+        writer.writerow([*SetKey._fields, "site", "structure", *ReliabilityBin._fields])
+        for (key, site, structure), tally in sorted(tallies.items()):
+            writer.writerows([*key, site, structure, *line] for line in tally.table())
 
 
 def write_slice(path: Path, item: Mapping[str, Any], prediction: np.ndarray, *, task: Task) -> None:
@@ -165,20 +171,20 @@ def _plane(
 
 
 class Checkpoints(ModelCheckpoint):
-    """`best.ckpt` by the source validation cases alone, and `last.ckpt`, whatever ends the run.
+    """`best.ckpt` by the selection score of the source validation cases alone, and `last.ckpt`.
+
+    The newest is there whatever ends the run.
 
     Both hold state dicts and a plain `description` (resolved config, plan), nothing pickled, so
     that they load with `weights_only=True` and without the YAML files.
     """
 
-    def __init__(
-        self, folder: Path, *, monitor: str, higher_is_better: bool, description: dict[str, Any]
-    ) -> None:
+    def __init__(self, folder: Path, *, description: dict[str, Any]) -> None:
         super().__init__(
             dirpath=folder,
             filename="best",
-            monitor=monitor,
-            mode="max" if higher_is_better else "min",
+            monitor=MONITORED,
+            mode="max",
             save_last=False,  # Lightning's `last` is the last *improvement*; see below
             enable_version_counter=False,
         )

@@ -12,6 +12,7 @@ from segshift.metrics import check_metrics
 from segshift.postprocessing import read_rules
 from segshift.progress import tracked
 from segshift.scoring import Pairs, pair_files
+from segshift.splits import SetKey
 
 FILES = ("predictions", "references", "structures", "cases", "metrics")  # options of masks alone
 TOLD = 10  # names in a line
@@ -125,8 +126,8 @@ def score_files(
         print("patients:  each file counts as a patient; cases=RUN/cases.csv tells patients")
 
     from segshift.folder import conclude, run_name, write_json
-    from segshift.results import Row, append_rows, write_cases, write_rows
-    from segshift.scoring.scores import score_pair
+    from segshift.results import Row, append_rows, rows_of, write_cases, write_rows
+    from segshift.scoring.scores import raters_of_pair, score_pair
     from segshift.tasks import Semantic
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -146,13 +147,19 @@ def score_files(
     for set_, pair in tracked(todo, "scoring", total=len(todo)):
         if pair.case.id in broken:  # in another set
             continue
-        who = (pair.case.id, pair.case.patient, pair.case.site)
+        names = {"case": pair.case.id, "patient": pair.case.patient, "site": pair.case.site}
+        who = {"run": run_name(folder), **SetKey(set_)._asdict(), **names}
         try:
-            new = [Row(run_name(folder), set_, *who, *s) for s in score_pair(pair, task=task)]
+            new = rows_of(who, score_pair(pair, task=task))
         except InputError as error:
             broken[pair.case.id] = str(error)
             print(f"failed:    {error}")
             continue
+        try:
+            for rater, scores in raters_of_pair(pair, task=task).items():
+                new += rows_of(who, scores, rater=rater)
+        except InputError as error:  # which takes the yardstick away, not the case
+            print(f"raters:    {error}")
         append_rows(folder / "rows.csv", new)  # which an interrupted run keeps
         rows += new
     if not rows:

@@ -8,21 +8,26 @@ from typing import Any
 
 from segshift.cohort import Case
 from segshift.errors import InputError
-from segshift.module import TALLIED
 from segshift.plan import Plan
 from segshift.report import print_failures, print_group_tables, print_site_table, write_report
+from segshift.report.measures import main_metrics
 from segshift.report.shifts import print_shifts
 from segshift.results import (
     acquired,
+    by_name,
+    main_measure,
+    of_network,
+    of_raters,
     read_cases,
     read_rows,
     summarise,
     summarise_groups,
     write_cases,
+    write_measures,
 )
 from segshift.results.curves import shift_curves, summarise_shifts, write_curves
 from segshift.splits import EvaluationSet
-from segshift.tasks import Task
+from segshift.tasks import TALLIED, Task
 
 
 def run_name(folder: Path) -> str:
@@ -54,22 +59,29 @@ def describe(
 
 
 def conclude(folder: Path, task: Task, measured: Mapping[str, Any]) -> None:
-    """From rows to summary, pictures, page and table."""
-    directions, structures = task.directions, task.structures
-    metric = next(iter(directions))
-    higher = directions[metric]
-    rows, cases = read_rows(folder / "rows.csv"), read_cases(folder / "cases.csv")
+    """From rows to summary, pictures, page and table.
+
+    All are of the network as it is; what post-processing makes of it stands beside.
+    """
+    measures = by_name([*task.measures.values(), *TALLIED])
+    measure = main_measure(measures)
+    every, cases = read_rows(folder / "rows.csv"), read_cases(folder / "cases.csv")
+    rows = of_network(every)
     plain, curves = acquired(rows), shift_curves(rows)
-    every = {**TALLIED, **directions}
-    means = {**summarise(plain, every), **summarise_groups(plain, cases)}
-    means |= summarise_shifts(curves, every)
+    means = {**summarise(plain, measures), **summarise_groups(plain, cases)}
+    means |= summarise_shifts(curves, measures)
+    scopes = {"postprocessed": every[every["postprocessed"]], "raters": of_raters(every)}
+    for scope, judged in scopes.items():
+        means |= summarise(acquired(judged), measures, scope=scope)
+    write_measures(folder, measures.values())
     write_json(folder / "summary.json", {**measured, **means})
     if len(curves):
         write_curves(folder / "shifts.csv", curves)
-    write_report(folder, structures=structures, metric=metric, higher_is_better=higher)
-    print_site_table(plain, metric=metric, higher_is_better=higher)
-    print_shifts(curves, metric=metric, higher_is_better=higher)
-    print_group_tables(plain, cases, metric=metric)
+    write_report(folder, structures=task.structures, measure=measure)
+    beside = main_metrics(measures.values(), measure)[1:]
+    print_site_table(every, measure=measure, others=beside)
+    print_shifts(curves, measure=measure)
+    print_group_tables(every, cases, measure=measure, others=beside)
     print_failures(plain)
     for name in ("rows.csv", "report.html", "figures"):
         print(f"{name:<12} {folder / name}")

@@ -17,34 +17,19 @@ from torch.optim.lr_scheduler import LRScheduler
 from segshift.errors import TrainingDivergedError
 from segshift.inference import PredictionOptions, Slab, entropy, predict_slabs
 from segshift.losses import IGNORE, Scheduled
+from segshift.metrics import SelectionScore
 from segshift.metrics.reliability import Reliability
 from segshift.metrics.uncertainty import ErrorDetection
 from segshift.plan import View
-from segshift.postprocessing import JudgedCase, Rules, effects, postprocessed
-from segshift.tasks import Score, Task
-from segshift.tasks.task import Loss
+from segshift.postprocessing import Effect, JudgedCase, Rules, effects, postprocessed
+from segshift.tasks import Score, Tally, Task, rater_scores
+from segshift.tasks.task import Loss, scored
 
 Augmentation = Callable[
     [torch.Tensor, torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]
 ]
 FINITE_CHECK_STEPS = 10  # asking the device for a value stalls it, so not at every step
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-TALLIED = {"ece": False, "brier": False, "nll": False, "uncertainty_auroc": True}
-"""What is measured of probabilities instead of masks, and whether higher is better."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """What the probabilities of one structure were worth over the voxels of a case."""
-
-    reliability: Reliability
-    detection: ErrorDetection
-
-    def scores(self, structure: str) -> Iterator[Score]:
-        """As rows, with the names of TALLIED."""
-        for metric in ("ece", "brier", "nll"):
-            yield Score(structure, metric, getattr(self.reliability, metric))
-        yield Score(structure, "uncertainty_auroc", self.detection.auroc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +41,10 @@ class Prediction:
 
 
 class SegmentationModule(L.LightningModule):
-    """Train on patches, judge on whole cases. Monitored: `val/<metric>`, a mean over cases."""
+    """Train on patches, judge on whole cases.
+
+    Monitored is `val/selection_score`, which is of every validation case whatever is predicted.
+    """
 
     def __init__(
         self,
@@ -80,9 +68,8 @@ class SegmentationModule(L.LightningModule):
         plain = precision == "32-true"
         self.memory_format = torch.contiguous_format if plain else _memory_format(view)
         self.network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
-        self.selection = next(iter(task.directions))
         self.rules: Rules = {}  # of post-processing; none until they are chosen
-        self._validated: list[Score] = []
+        self._validated: list[tuple[str, Score]] = []  # each with its patient
         self._finite = torch.tensor(True)
 
     def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
@@ -175,11 +162,12 @@ class SegmentationModule(L.LightningModule):
             tally.reliability.add(probability.numpy()[counted], truth)
             tally.detection.add(doubt, predicted[counted] != truth)
 
-    def effects(self, item: Mapping[str, Any]) -> list[np.ndarray | None]:
+    def effects(self, item: Mapping[str, Any]) -> list[Effect | None]:
         """What every candidate of a post-processing would do to one validation case."""
         reference = item["label"][0].cpu().numpy()
         masks = zip(self.task.referred(reference), self.task.known(item["annotated"]), strict=True)
         case = JudgedCase(
+            patient=item["patient"],
             labels=self.predict(item).labels,
             references=[mask if known else None for mask, known in masks],
             counted=reference != IGNORE,
@@ -195,50 +183,88 @@ class SegmentationModule(L.LightningModule):
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Score one whole validation case."""
-        if batch["counted"]:
-            self._validated += self.scores(batch, self.predict(batch).labels)
+        if not batch["counted"]:
+            return
+        labels = self.predict(batch).labels
+        chosen_by = scored(
+            self.task,
+            [SelectionScore()],
+            labels,
+            batch["label"][0].cpu().numpy(),
+            batch["spacing"],
+            annotated=self.task.known(batch["annotated"]),
+        )
+        every = (*chosen_by, *self.scores(batch, labels))
+        self._validated += [(batch["patient"], score) for score in every]
 
     def on_validation_epoch_end(self) -> None:
-        """Log means over all ranks' cases, structures first, as every table does."""
+        """Log means over all ranks' patients, then structures, as every table does."""
         scores = [score for part in gathered(self._validated) for score in part]
         self._validated.clear()
-        for metric in self.task.directions:
-            value = mean_of_structure_means(scores, metric)
-            self.log(f"val/{metric}", value, batch_size=1)
+        for metric in (SelectionScore.name, *self.task.measures):
+            self.log(f"val/{metric}", mean_of_structure_means(scores, metric), batch_size=1)
 
     def test_step(
         self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0
     ) -> dict[str, Any] | None:
-        """Labels, scores and tallies by structure of one whole case; callbacks write them down."""
+        """One whole case, which callbacks write down.
+
+        `prediction` are its labels, `scores` those of the network as it is, `postprocessed` those
+        after the rules (empty without rules), `raters` those of other people's masks by rater, and
+        `tallies` those by structure.
+        """
         if not batch["counted"]:
             return None
         prediction = self.predict(batch, tallied=True)
-        labels = postprocessed(
-            prediction.labels,
+        scores = self.scores(batch, prediction.labels)
+        empty = {score.structure: score.reference_empty for score in scores}
+        tallies = dict(zip(self.task.structures, prediction.tallies, strict=True))
+        tallies = {name: tally for name, tally in tallies.items() if name in empty}
+        after = self._postprocessed(batch, prediction.labels, scores)
+        for name, tally in tallies.items():
+            scores += tally.scores(name, reference_empty=empty[name])
+        return {
+            "prediction": prediction.labels,
+            "scores": scores,
+            "postprocessed": after,
+            "raters": self._rater_scores(batch),
+            "tallies": tallies,
+        }
+
+    def _rater_scores(self, item: Mapping[str, Any]) -> dict[str, list[Score]]:
+        drawn = {name: mask.numpy() for name, mask in item["raters"].items()}
+        reference = item["label"][0].cpu().numpy()
+        return rater_scores(
+            self.task, drawn, reference, item["spacing"], annotation=item["annotation"]
+        )
+
+    def _postprocessed(
+        self, item: Mapping[str, Any], labels: np.ndarray, scores: list[Score]
+    ) -> list[Score]:
+        """Scores after the rules; those from before where the rules change nothing."""
+        if not any(self.rules.values()):
+            return []
+        after = postprocessed(
+            labels,
             self.rules,
-            batch["spacing"],
+            item["spacing"],
             structures=self.task.structures,
             exclusive=self.exclusive,
         )
-        scores = self.scores(batch, labels)
-        known = zip(
-            self.task.structures,
-            prediction.tallies,
-            self.task.known(batch["annotated"]),
-            strict=True,
-        )
-        tallies = {structure: tally for structure, tally, judged in known if judged}
-        scores += [score for name, tally in tallies.items() for score in tally.scores(name)]
-        return {"prediction": labels, "scores": scores, "tallies": tallies}
+        return list(scores) if np.array_equal(after, labels) else self.scores(item, after)
 
 
-def mean_of_structure_means(scores: Iterable[Score], metric: str) -> float:
-    """The tables' mean, of one metric's defined scores; NaN if not one is defined."""
-    values = defaultdict(list)
-    for score in scores:
+def mean_of_structure_means(scores: Iterable[tuple[str, Score]], metric: str) -> float:
+    """The tables' mean of one metric, of scores with their patients; NaN if not one is defined.
+
+    Over the cases of a patient, then patients, then structures.
+    """
+    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for patient, score in scores:
         if score.metric == metric and not math.isnan(score.value):
-            values[score.structure].append(score.value)
-    return float(np.mean([np.mean(v) for v in values.values()])) if values else math.nan
+            values[score.structure][patient].append(score.value)
+    of_structures = [np.mean([np.mean(v) for v in own.values()]) for own in values.values()]
+    return float(np.mean(of_structures)) if of_structures else math.nan
 
 
 def gathered(value: Any) -> list[Any]:  # noqa: ANN401

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from segshift.data import CohortDataModule
     from segshift.data.stored import SeenCase, StoredCase
     from segshift.module import SegmentationModule
+    from segshift.splits import SetKey
 
-    StoredSets = tuple[list[StoredCase], list[StoredCase], dict[str, list[SeenCase]]]
+    StoredSets = tuple[list[StoredCase], list[StoredCase], dict[SetKey, list[SeenCase]]]
 
 
 def train(config: DictConfig, folder: Path, *, command: str, choices: Mapping[str, str]) -> None:
@@ -85,12 +86,8 @@ def fit_and_test(parts: build.Experiment, cases: "StoredSets", folder: Path) -> 
         workers=config.trainer.workers,
         seed=config.seed,
     )
-    monitor = f"val/{module.selection}"
     checkpoints = callbacks.Checkpoints(
-        folder / "checkpoints",
-        monitor=monitor,
-        higher_is_better=module.task.directions[module.selection],
-        description=build.description(parts),
+        folder / "checkpoints", description=build.description(parts)
     )
     timer = callbacks.Timer()
     loggers = _loggers(parts, folder) if environment.rank() == 0 else []
@@ -115,29 +112,29 @@ def fit_and_test(parts: build.Experiment, cases: "StoredSets", folder: Path) -> 
     if config.postprocess == "auto":
         best = torch.load(checkpoints.best_model_path, map_location="cpu", weights_only=True)
         module.load_state_dict(best["state_dict"])
-        module.rules = _chosen_rules(module.to(trainer.strategy.root_device), data, trainer)
+        choice = _chosen_rules(module.to(trainer.strategy.root_device), data, trainer)
+        module.rules = choice.rules
         if trainer.is_global_zero:
-            rules = {name: [asdict(r) for r in each] for name, each in module.rules.items()}
-            print(f"mending:   {postprocessing.told(module.rules)}")
-            write_json(folder / postprocessing.RECORD, rules)
+            print(f"post-processing: {postprocessing.told(choice)}")
+            write_json(folder / postprocessing.RECORD, asdict(choice))
     trainer.test(module, datamodule=data, ckpt_path="best", verbose=False, weights_only=True)
     if trainer.is_global_zero:
         best = checkpoints.best_model_score
-        chosen = {monitor: float(best)} if best is not None and best.isfinite() else {}
+        chosen = {callbacks.MONITORED: float(best)} if best is not None and best.isfinite() else {}
         memory = environment.peak_memory_gb(trainer.strategy.root_device.type)
         measured = {"selection": config.selection, **chosen, **timer.seconds, **memory}
         conclude(folder, module.task, measured)
-        task, metric = module.task, module.selection
-        higher = task.directions[metric]
-        tracking.upload(
-            loggers, folder, structures=task.structures, metric=metric, higher_is_better=higher
-        )
+        measure = next(iter(module.task.measures.values()))
+        tracking.upload(loggers, folder, structures=module.task.structures, measure=measure)
 
 
 def _chosen_rules(
     module: "SegmentationModule", data: "CohortDataModule", trainer: "L.Trainer"
-) -> dict[str, tuple[postprocessing.Rule, ...]]:
-    """Of the validation cases alone, every rank its share."""
+) -> postprocessing.Choice:
+    """From predicted validation cases and references of training and validation.
+
+    Every rank looks at its share of both.
+    """
     import torch
 
     from segshift.module import gathered
@@ -151,8 +148,28 @@ def _chosen_rules(
             moved = data.transfer_batch_to_device(item, module.device, 0)
             if item["counted"]:
                 tables.append(module.effects(moved))
-    everyone = [table for part in gathered(tables) for table in part]
-    return postprocessing.chosen_rules(everyone, structures=module.task.structures)
+    known = [*data.patches.cases, *data.val][trainer.global_rank :: trainer.world_size]
+    bar = tracked(known, "reference components", total=len(known))
+    components = [_reference_components(module, case) for case in bar]
+    parts = [one for part in gathered(components) for one in part]
+    return postprocessing.chosen_rules(
+        [table for part in gathered(tables) for table in part],
+        structures=module.task.structures,
+        references=[postprocessing.merged(each) for each in zip(*parts, strict=True)],
+    )
+
+
+def _reference_components(
+    module: "SegmentationModule", case: "StoredCase"
+) -> list[postprocessing.ReferenceComponents]:
+    """Of each structure of one case; of none that is not annotated."""
+    known = module.task.known(case.case.annotation.annotated)
+    return [
+        postprocessing.reference_components(mask, case.spacing_mm())
+        if annotated
+        else postprocessing.ReferenceComponents()
+        for mask, annotated in zip(module.task.referred(case.reference()), known, strict=True)
+    ]
 
 
 def _loggers(parts: build.Experiment, folder: Path) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
+from segshift.metrics import Measure
 from segshift.report.slices import (
     SHOWN_FAILURES,
     Shown,
@@ -17,8 +18,12 @@ from segshift.report.slices import (
     sets_of,
     worst_cases,
 )
-from segshift.results import acquired, read_rows, site_table
+from segshift.results import acquired, of_network, of_raters, read_rows, site_table, with_raters
 
+NAMES = dict.fromkeys(
+    ("job", "part", "train", "variant", "baseline", "seed", "fold", "set", "site", "corruption",
+     "structure", "metric"), "str",
+)  # fmt: skip
 ONLINE_WITHIN_S = 30.0  # then a run does not wait for the network any longer
 
 
@@ -41,20 +46,13 @@ def upload(
     folder: Path,
     *,
     structures: Sequence[str],
-    metric: str,
-    higher_is_better: bool,
+    measure: Measure,
 ) -> None:
     """Log what the report shows to Weights & Biases, end its run and say where it is."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             run = logger.experiment
-            log_results(
-                run,
-                folder,
-                structures=structures,
-                metric=metric,
-                higher_is_better=higher_is_better,
-            )
+            log_results(run, folder, structures=structures, measure=measure)
             _finish(run)
 
 
@@ -73,8 +71,7 @@ def log_results(
     folder: Path,
     *,
     structures: Sequence[str],
-    metric: str,
-    higher_is_better: bool,
+    measure: Measure,
 ) -> None:
     """Tables of rows and sites, the figures, and cases as images with masks that can be toggled.
 
@@ -82,21 +79,25 @@ def log_results(
     """
     import wandb
 
-    chosen: dict[str, Any] = {"metric": metric, "higher_is_better": higher_is_better}
     every = read_rows(folder / "rows.csv")
-    rows = acquired(every)  # the others are in the figure of the shifts
-    tables = {"rows": every, "site_table": site_table(rows)}
+    rows = acquired(of_network(every))  # the others are in the figure of the shifts
+    tables = {
+        "rows": every,
+        "site_table": with_raters(site_table(rows), of_raters(acquired(every))),
+    }
     run.log({name: wandb.Table(dataframe=table) for name, table in tables.items()})
     run.log({p.stem: wandb.Image(str(p)) for p in sorted((folder / "figures").glob("*.png"))})
     shown = {
-        f"overlays/{set_}": best_median_worst(rows, folder, set_=set_, **chosen)
+        f"overlays/{set_}": best_median_worst(rows, folder, set_=set_, measure=measure)
         for set_ in sets_of(rows)
     }
-    shown["failures"] = worst_cases(rows, folder, count=SHOWN_FAILURES, **chosen)
+    shown["failures"] = worst_cases(rows, folder, count=SHOWN_FAILURES, measure=measure)
     labels = {k + 1: name for k, name in enumerate(structures)}
     run.log(
         {
-            name: [_image(one, labels, metric, most_wrong=name == "failures") for one in cases]
+            name: [
+                _image(one, labels, measure.name, most_wrong=name == "failures") for one in cases
+            ]
             for name, cases in shown.items()
         }
     )
@@ -109,7 +110,8 @@ def log_study_results(run: Any, folder: Path) -> None:  # noqa: ANN401
 
     for path in sorted(folder.glob("*.csv")):
         if path.stem != "rows":  # those are in the runs of the jobs
-            table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+            # A site called 007 is not 7.
+            table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=NAMES)
             if len(table):
                 run.log({path.stem: wandb.Table(dataframe=table)})
     run.log({p.stem: wandb.Image(str(p)) for p in sorted((folder / "figures").glob("*.png"))})

@@ -36,7 +36,7 @@ def attributed(measurements: pd.DataFrame, *, train: str, seed: int = 0) -> pd.D
         away = measurements[measurements["set"] == name]
         sides = Sides(home=home, away=away, target=name, seed=seed)
         found = [test(sides) for test in (covariate, prevalence, concept)]
-        about = {"train": train, "set": name, "site": name.removeprefix("site-")}
+        about = {"train": train, "set": name, "site": ", ".join(sorted(set(away["site"])))}
         tables.append(pd.DataFrame(_answered(found)).assign(**about))
     return pd.concat(tables, ignore_index=True)[list(COLUMNS)]
 

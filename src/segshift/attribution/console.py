@@ -6,6 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from segshift.results import sites_of
+
 KIND = {
     "covariate": "covariate: images",
     "prevalence": "prevalence: patients",
@@ -17,7 +19,8 @@ def print_attribution(answers: pd.DataFrame, *, console: Console | None = None) 
     """Print a line for each target and kind, then for each target what was seen."""
     console = console or Console()
     for train, of_run in answers.groupby("train"):
-        table = Table(title=Text(f"which shift is it? trained at {train}"), box=SIMPLE_HEAD)
+        trained = ", ".join(sites_of(str(train)))
+        table = Table(title=Text(f"which shift is it? trained at {trained}"), box=SIMPLE_HEAD)
         for name in ("set", "kind", "shift?"):
             table.add_column(name)
         for name in ("p", "Holm"):

@@ -23,7 +23,6 @@ from segshift.data.datamodule import CaseDataset
 from segshift.data.store import store_cases
 from segshift.losses import IGNORE
 from segshift.metrics import MaskPair
-from segshift.postprocessing import postprocessed
 from segshift.progress import tracked
 
 if TYPE_CHECKING:
@@ -53,11 +52,7 @@ def measure(
     with torch.inference_mode(), FilterAnswers(module.network, module.task) as filters:
         for place in tracked(range(len(items)), "measuring", total=len(items)):
             item = items[place]
-            labels = postprocessed(
-                module.predict({**item, "image": item["image"].to(device)}).labels,
-                module.rules, item["spacing"],
-                structures=module.task.structures, exclusive=module.exclusive,
-            )  # fmt: skip
+            labels = module.predict({**item, "image": item["image"].to(device)}).labels
             line = {"set": names[place], **{key: item[key] for key in ("case", "patient", "site")}}
             line |= {f"network/{n}": value for n, value in enumerate(filters.taken())}
             lines.append({**line, **dict(_numbers(run, item, labels, edge_mm))})

@@ -10,16 +10,19 @@ from segshift import build, environment
 from segshift.attribution.answers import attributed
 from segshift.cohort import Case
 from segshift.errors import InputError
-from segshift.postprocessing import read_rules
+from segshift.results import read_cases, trained_at
 from segshift.results.drafts import write_whole
 from segshift.splits import IN_DOMAIN, Split, from_file
 
 MEASUREMENTS, ANSWERS = "measurements.csv", "attribution.csv"
 
 
-def has_target(set_names: Collection[str]) -> bool:
-    """Whether a run that was tested on these sets knows in_domain and another site."""
-    return IN_DOMAIN in set_names and any(name.startswith("site-") for name in set_names)
+def has_target(folder: Path) -> bool:
+    """Whether a run was tested on in_domain and on a set of other patients."""
+    cases = read_cases(folder / "cases.csv")
+    patients = {name: set(own) for name, own in cases.groupby("set")["patient"]}
+    home = patients.pop(IN_DOMAIN, set())
+    return bool(home) and any(home.isdisjoint(own) for own in patients.values())
 
 
 def attribute(
@@ -28,9 +31,10 @@ def attribute(
     """Write measurements.csv and attribution.csv of a run into its folder; return the latter.
 
     Predicts the cases of in_domain and of the other sets in its `split.json` once more, without
-    shifts; sets of in_domain's own patients are left out. `data` is the config of where the cases
-    lie now, if that is not where the run read them. Raises InputError for what is no run's folder,
-    for a case that is gone or whose patient was trained on, and without a set to compare.
+    shifts and without post-processing, as gaps are; sets of in_domain's own patients are left out.
+    `data` is the config of where the cases lie now, if not where the run read them. Raises
+    InputError for what is no run's folder, for a case that is gone or whose patient was trained on,
+    and without a set to compare.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -51,7 +55,6 @@ def attribute(
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     run = build.load(checkpoint, precision=environment.precision("auto", "auto"))
-    run.module.rules = read_rules(checkpoint)
     config = run.config.copy()
     if data is not None:
         config.data = data
@@ -61,8 +64,8 @@ def attribute(
     tests = _compared(split, folder, seen=run.patients)
     environment.keep_freed_memory()
     table = measure(run, tests, store=Path(run.config.store), device=device)
-    sites = sorted({case.site for case in split.train})
-    answers = attributed(table, train="+".join(sites), seed=seed)
+    train = trained_at({case.site for case in split.train})
+    answers = attributed(table, train=train, seed=seed)
     for name, content in ((MEASUREMENTS, table), (ANSWERS, answers)):
         write_whole(folder / name, content.to_csv(index=False))
     return answers

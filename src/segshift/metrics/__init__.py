@@ -5,8 +5,10 @@ And tallies of probabilities, which need no mask: `Reliability` and `ErrorDetect
 
 from segshift.metrics.centreline import ClDice
 from segshift.metrics.empty import value_if_empty
+from segshift.metrics.false_alarm import FalseAlarm, FalseAlarmVolume, SelectionScore
 from segshift.metrics.lesions import LesionF1, LesionFalsePositives, LesionSensitivity
-from segshift.metrics.metric import SIGNED, Metric, check_metrics
+from segshift.metrics.measure import Better, Measure, measure_of
+from segshift.metrics.metric import Metric, check_metrics
 from segshift.metrics.overlap import Dice, IoU, Precision, Sensitivity
 from segshift.metrics.pair import MaskPair
 from segshift.metrics.reliability import Reliability, ReliabilityBin
@@ -22,13 +24,15 @@ from segshift.metrics.uncertainty import ErrorDetection
 from segshift.metrics.volume import RelativeVolumeDifference, VolumeDifference
 
 __all__ = [
-    "SIGNED",
     "AverageSurfaceDistance",
+    "Better",
     "BoundaryIoU",
     "BoundaryOffset",
     "ClDice",
     "Dice",
     "ErrorDetection",
+    "FalseAlarm",
+    "FalseAlarmVolume",
     "HausdorffDistance",
     "HausdorffDistance95",
     "IoU",
@@ -36,14 +40,17 @@ __all__ = [
     "LesionFalsePositives",
     "LesionSensitivity",
     "MaskPair",
+    "Measure",
     "Metric",
     "Precision",
     "RelativeVolumeDifference",
     "Reliability",
     "ReliabilityBin",
+    "SelectionScore",
     "Sensitivity",
     "SurfaceDice",
     "VolumeDifference",
     "check_metrics",
+    "measure_of",
     "value_if_empty",
 ]

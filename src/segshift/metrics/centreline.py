@@ -7,24 +7,26 @@ import numpy as np
 from skimage.morphology import skeletonize
 
 from segshift.metrics.empty import value_if_empty
+from segshift.metrics.measure import Better
 from segshift.metrics.metric import Metric
 from segshift.metrics.pair import Mask, MaskPair
 
 
 @dataclass(frozen=True, slots=True)
 class ClDice(Metric):
-    """Centreline Dice in [0, 1]; 0 where one mask is empty. For tubes alone.
+    """Centreline Dice in [0, 1]; 0 where nothing is predicted. For tubes alone.
 
     The harmonic mean of the share of the predicted centreline in the reference and the share of the
     reference's centreline in the prediction (Shit et al. 2021, arXiv:2003.07311).
     """
 
     name: ClassVar[str] = "cl_dice"
-    higher_is_better: ClassVar[bool] = True
+    unit: ClassVar[str] = ""
+    better: ClassVar[Better] = "higher"
 
     def of(self, pair: MaskPair) -> float:
         """The value of a pair."""
-        fixed = value_if_empty(pair, miss=0.0, false_positive=0.0)
+        fixed = value_if_empty(pair, miss=0.0)
         if fixed is not None:
             return fixed
         pred, ref = pair.cropped

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segshift.errors import InputError
+from segshift.metrics.measure import Better
 from segshift.metrics.metric import Metric
 from segshift.metrics.pair import Mask, MaskPair
 
@@ -90,12 +91,13 @@ class Lesions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LesionF1(Lesions, Metric):
-    """2 found / (2 found + missed + false): 0 on a miss and on a false positive.
+    """2 found / (2 found + missed + false), of the cases whose reference has a lesion of the class.
 
-    NaN where there is nothing to measure: no lesion, and no false finding, of the class.
+    0 on a miss, NaN without such a lesion: `LesionFalsePositives` counts what is found there.
     """
 
-    higher_is_better: ClassVar[bool] = True
+    unit: ClassVar[str] = ""
+    better: ClassVar[Better] = "higher"
 
     @property
     def name(self) -> str:
@@ -105,14 +107,15 @@ class LesionF1(Lesions, Metric):
     def of(self, pair: MaskPair) -> float:
         """The value of a pair."""
         found, missed, false = self._counts(pair)
-        return 2 * found / (2 * found + missed + false) if found + missed + false else math.nan
+        return 2 * found / (2 * found + missed + false) if found + missed else math.nan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LesionSensitivity(Lesions, Metric):
-    """found / (found + missed). Without a lesion of the class: 0 with a false finding, else NaN."""
+    """found / (found + missed); NaN without a lesion of the class in the reference."""
 
-    higher_is_better: ClassVar[bool] = True
+    unit: ClassVar[str] = ""
+    better: ClassVar[Better] = "higher"
 
     @property
     def name(self) -> str:
@@ -121,10 +124,8 @@ class LesionSensitivity(Lesions, Metric):
 
     def of(self, pair: MaskPair) -> float:
         """The value of a pair."""
-        found, missed, false = self._counts(pair)
-        if found + missed:
-            return found / (found + missed)
-        return 0.0 if false else math.nan
+        found, missed, _ = self._counts(pair)
+        return found / (found + missed) if found + missed else math.nan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +135,8 @@ class LesionFalsePositives(Lesions, Metric):
     A count, so 0, not NaN, where both masks are empty: a mean per case has all cases in it.
     """
 
-    higher_is_better: ClassVar[bool] = False
+    unit: ClassVar[str] = "components"
+    better: ClassVar[Better] = "lower"
 
     @property
     def name(self) -> str:

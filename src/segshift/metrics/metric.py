@@ -1,6 +1,5 @@
 """The contract of a metric: two masks of one structure and the voxel spacing in, one number out."""
 
-import re
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -8,15 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segshift.errors import InputError
+from segshift.metrics.measure import Better, measure_of
 from segshift.metrics.pair import MaskPair
-
-# Neither end of these is the good one: too much and too little are both wrong.
-SIGNED = re.compile(r"boundary_offset_mm|volume_difference_(ml|relative)")
 
 
 class Metric(Protocol):
-    """A pure function of one structure's masks; NaN only where `metrics/empty.py` says so.
+    """A pure function of one structure's masks; NaN only where the reference says so.
 
+    Which cases a metric is of must not depend on the prediction: `metrics/empty.py` has the rule.
     A metric implements `of`; who has several metrics to compute makes one pair for all of them.
     """
 
@@ -25,8 +23,12 @@ class Metric(Protocol):
         """Name in rows and summaries, with its unit if it has one: `hd95_mm`."""
 
     @property
-    def higher_is_better(self) -> bool:
-        """Which end of the scale is the good one."""
+    def unit(self) -> str:
+        """Unit of its values, such as mm; empty for a share."""
+
+    @property
+    def better(self) -> Better:
+        """Which end of the scale is the good one: `higher`, `lower`, or `zero` if neither is."""
 
     def of(self, pair: MaskPair) -> float:
         """The value of a pair of masks."""
@@ -39,8 +41,12 @@ class Metric(Protocol):
 
 
 def check_metrics(metrics: Sequence[Metric]) -> None:
-    """Raises InputError for none, for two of one name, and for a first one that is signed."""
-    names = [metric.name for metric in metrics]
+    """Raises InputError for none, for one that does not say what it measures, and for two alike.
+
+    Also for a first one that is signed.
+    """
+    measures = [measure_of(metric) for metric in metrics]
+    names = [measure.name for measure in measures]
     if not names:
         raise InputError("metrics=[]: name at least one")
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -49,8 +55,9 @@ def check_metrics(metrics: Sequence[Metric]) -> None:
             f"metrics: two are called {', '.join(twice)}, of which rows could not be told apart; "
             f"take one of them out of {names}"
         )
-    if SIGNED.fullmatch(names[0]):
+    if measures[0].signed:
         raise InputError(
-            f"metrics: {names[0]} comes first, so it would choose the checkpoint and the worst "
-            "site, but neither end of it is the good one; put another one first, such as Dice"
+            f"metrics: {names[0]} comes first, so it would choose the worst site and the cases "
+            "that are shown, but neither end of it is the good one; put another one first, such as "
+            "Dice"
         )

@@ -1,9 +1,10 @@
-"""Overlap of two masks, in [0, 1] and independent of the spacing; 0 where one mask is empty."""
+"""Overlap of two masks, in [0, 1] and independent of the spacing; 0 where nothing is predicted."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 from segshift.metrics.empty import value_if_empty
+from segshift.metrics.measure import Better
 from segshift.metrics.metric import Metric
 from segshift.metrics.pair import MaskPair
 
@@ -12,11 +13,12 @@ from segshift.metrics.pair import MaskPair
 class Dice(Metric):
     """Dice overlap, the F1 of voxels: 2|P and R| / (|P| + |R|).
 
-    Unlike MONAI's `DiceMetric`, a false positive on an empty reference is 0, not left out.
+    Of the cases whose reference has the structure; `FalseAlarm` is of the others.
     """
 
     name: ClassVar[str] = "dice"
-    higher_is_better: ClassVar[bool] = True
+    unit: ClassVar[str] = ""
+    better: ClassVar[Better] = "higher"
 
     def of(self, pair: MaskPair) -> float:
         """The value of a pair."""
@@ -28,7 +30,8 @@ class IoU(Metric):
     """Intersection over union |P and R| / |P or R|, also called Jaccard index."""
 
     name: ClassVar[str] = "iou"
-    higher_is_better: ClassVar[bool] = True
+    unit: ClassVar[str] = ""
+    better: ClassVar[Better] = "higher"
 
     def of(self, pair: MaskPair) -> float:
         """The value of a pair."""
@@ -41,7 +44,8 @@ class Sensitivity(Metric):
     """The share |P and R| / |R| of the reference that was found, also called recall."""
 
     name: ClassVar[str] = "sensitivity"
-    higher_is_better: ClassVar[bool] = True
+    unit: ClassVar[str] = ""
+    better: ClassVar[Better] = "higher"
 
     def of(self, pair: MaskPair) -> float:
         """The value of a pair."""
@@ -56,7 +60,8 @@ class Precision(Metric):
     """
 
     name: ClassVar[str] = "precision"
-    higher_is_better: ClassVar[bool] = True
+    unit: ClassVar[str] = ""
+    better: ClassVar[Better] = "higher"
 
     def of(self, pair: MaskPair) -> float:
         """The value of a pair."""
@@ -64,5 +69,5 @@ class Precision(Metric):
 
 
 def _share(pair: MaskPair, part: int, whole: int) -> float:
-    fixed = value_if_empty(pair, miss=0.0, false_positive=0.0)
+    fixed = value_if_empty(pair, miss=0.0)
     return part / whole if fixed is None else fixed

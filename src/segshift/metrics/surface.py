@@ -1,7 +1,7 @@
 """Distances between two surfaces in mm, and overlaps of what lies near them.
 
 What a surface is, `MaskPair` says. Both directions' distances are computed once for all of these.
-Where one mask is empty a distance is the diagonal of the image, larger than any real one.
+Where nothing is predicted a distance is the diagonal of the image, larger than any real one.
 """
 
 import math
@@ -12,6 +12,7 @@ import numpy as np
 
 from segshift.errors import InputError
 from segshift.metrics.empty import value_if_empty
+from segshift.metrics.measure import Better
 from segshift.metrics.metric import Metric
 from segshift.metrics.pair import MaskPair, within_mm
 
@@ -21,7 +22,8 @@ class HausdorffDistance(Metric):
     """The largest distance from a surface voxel of either mask to the other surface, in mm."""
 
     name: ClassVar[str] = "hd_mm"
-    higher_is_better: ClassVar[bool] = False
+    unit: ClassVar[str] = "mm"
+    better: ClassVar[Better] = "lower"
 
     def of(self, pair: MaskPair) -> float:
         """The value of a pair."""
@@ -39,7 +41,8 @@ class HausdorffDistance95(Metric):
     """
 
     name: ClassVar[str] = "hd95_mm"
-    higher_is_better: ClassVar[bool] = False
+    unit: ClassVar[str] = "mm"
+    better: ClassVar[Better] = "lower"
 
     def of(self, pair: MaskPair) -> float:
         """The value of a pair."""
@@ -55,7 +58,8 @@ class AverageSurfaceDistance(Metric):
     """Average symmetric surface distance: the mean over the surface voxels of both masks, in mm."""
 
     name: ClassVar[str] = "assd_mm"
-    higher_is_better: ClassVar[bool] = False
+    unit: ClassVar[str] = "mm"
+    better: ClassVar[Better] = "lower"
 
     def of(self, pair: MaskPair) -> float:
         """The value of a pair."""
@@ -71,17 +75,17 @@ class BoundaryOffset(Metric):
 
     The mean of ASSD with a sign: minus where the prediction's surface lies inside the reference or
     the reference's outside the prediction. Two annotation habits differ in it by what one draws
-    further out. A miss is minus the image's diagonal, a false positive plus the diagonal: neither
-    may be dropped. As for every signed metric there is no worst site: neither end is the good one.
+    further out. A miss is minus the image's diagonal: it may not be dropped. As for every signed
+    metric there is no worst site: neither end is the good one.
     """
 
     name: ClassVar[str] = "boundary_offset_mm"
-    higher_is_better: ClassVar[bool] = False
+    unit: ClassVar[str] = "mm"
+    better: ClassVar[Better] = "zero"
 
     def of(self, pair: MaskPair) -> float:
         """The value of a pair."""
-        diagonal_mm = pair.diagonal_mm
-        fixed = value_if_empty(pair, miss=-diagonal_mm, false_positive=diagonal_mm)
+        fixed = value_if_empty(pair, miss=-pair.diagonal_mm)
         if fixed is not None:
             return fixed
         (pred, ref), (pred_surface, ref_surface) = pair.cropped, pair.surfaces
@@ -99,7 +103,8 @@ class SurfaceDice(Metric):
     """
 
     tolerance_mm: float
-    higher_is_better: ClassVar[bool] = True
+    unit: ClassVar[str] = ""
+    better: ClassVar[Better] = "higher"
 
     def __post_init__(self) -> None:
         _check_length("SurfaceDice", "tolerance_mm", self.tolerance_mm, lowest=0)
@@ -111,7 +116,7 @@ class SurfaceDice(Metric):
 
     def of(self, pair: MaskPair) -> float:
         """The value of a pair."""
-        fixed = value_if_empty(pair, miss=0.0, false_positive=0.0)
+        fixed = value_if_empty(pair, miss=0.0)
         if fixed is not None:
             return fixed
         both = (pair.pred_to_ref_mm, pair.ref_to_pred_mm)
@@ -128,7 +133,8 @@ class BoundaryIoU(Metric):
     """
 
     width_mm: float
-    higher_is_better: ClassVar[bool] = True
+    unit: ClassVar[str] = ""
+    better: ClassVar[Better] = "higher"
 
     def __post_init__(self) -> None:
         _check_length("BoundaryIoU", "width_mm", self.width_mm, lowest=0)
@@ -140,7 +146,7 @@ class BoundaryIoU(Metric):
 
     def of(self, pair: MaskPair) -> float:
         """The value of a pair."""
-        fixed = value_if_empty(pair, miss=0.0, false_positive=0.0)
+        fixed = value_if_empty(pair, miss=0.0)
         if fixed is not None:
             return fixed
         pred, ref = pair.shells(width_mm=self.width_mm)
@@ -148,8 +154,7 @@ class BoundaryIoU(Metric):
 
 
 def _diagonal_if_empty(pair: MaskPair) -> float | None:
-    diagonal_mm = pair.diagonal_mm
-    return value_if_empty(pair, miss=diagonal_mm, false_positive=diagonal_mm)
+    return value_if_empty(pair, miss=pair.diagonal_mm)
 
 
 def _check_length(metric: str, option: str, value: float, *, lowest: float) -> None:

@@ -46,6 +46,11 @@ class ErrorDetection:
         return int(self._wrong.sum() + self._right.sum())
 
     @property
+    def wrong(self) -> int:
+        """How many of them are wrong."""
+        return int(self._wrong.sum())
+
+    @property
     def auroc(self) -> float:
         """How often a wrong voxel is more uncertain than a right one, ties half; NaN without one.
 

@@ -1,14 +1,14 @@
 """How much too large or too small the prediction is. Signed: positive is too large, 0 is best.
 
 A mean of them is a bias, in which errors of both directions cancel. As neither end is the good one
-they have no worst site and no gap, and cannot come first among the metrics; "higher is better" says
-nothing here.
+they have no worst site and no gap, and cannot come first among the metrics.
 """
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 from segshift.metrics.empty import value_if_empty
+from segshift.metrics.measure import Better
 from segshift.metrics.metric import Metric
 from segshift.metrics.pair import MaskPair
 
@@ -18,29 +18,31 @@ class VolumeDifference(Metric):
     """Predicted minus reference volume in ml; a miss is minus the reference's volume."""
 
     name: ClassVar[str] = "volume_difference_ml"
-    higher_is_better: ClassVar[bool] = False
+    unit: ClassVar[str] = "ml"
+    better: ClassVar[Better] = "zero"
 
     def of(self, pair: MaskPair) -> float:
         """The value of a pair."""
         difference_ml = (pair.pred_voxels - pair.ref_voxels) * pair.voxel_mm3 / 1000
-        fixed = value_if_empty(pair, miss=difference_ml, false_positive=difference_ml)
+        fixed = value_if_empty(pair, miss=difference_ml)
         return difference_ml if fixed is None else fixed
 
 
 @dataclass(frozen=True, slots=True)
 class RelativeVolumeDifference(Metric):
-    """Volume difference over the mean of both volumes: -2 for a miss, 2 for a false positive.
+    """Volume difference over the mean of both volumes: -2 for a miss, towards 2 for far too much.
 
     Over the reference's volume alone it would have no bound, and a mean would be that of the
     smallest reference.
     """
 
     name: ClassVar[str] = "volume_difference_relative"
-    higher_is_better: ClassVar[bool] = False
+    unit: ClassVar[str] = ""
+    better: ClassVar[Better] = "zero"
 
     def of(self, pair: MaskPair) -> float:
         """The value of a pair."""
-        fixed = value_if_empty(pair, miss=-2.0, false_positive=2.0)
+        fixed = value_if_empty(pair, miss=-2.0)
         if fixed is not None:
             return fixed
         return 2 * (pair.pred_voxels - pair.ref_voxels) / (pair.pred_voxels + pair.ref_voxels)

@@ -17,21 +17,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from segshift.metrics import SIGNED
-from segshift.results.comparison import higher_is_better
-from segshift.results.intervals import Sums, bounds, patients_measured, sums_of, with_means
+from segshift.results.intervals import (
+    MEAN,
+    PatientMeans,
+    bounds,
+    by_patient,
+    patients_measured,
+    with_means,
+)
+from segshift.results.measures import Measures
+from segshift.results.rows import acquired
 from segshift.results.significance import sign_flip_ps
 from segshift.results.study import (
     LINE,
     MEASURED,
     WHERE,
-    acquired,
     case_means,
     corrected,
     jobs_behind,
     sites_of,
 )
-from segshift.results.tables import MEAN
 from segshift.splits import IN_DOMAIN
 
 Array = NDArray[np.float64]
@@ -46,7 +51,7 @@ SIDES = ("out", "paired", "oracle")
 ORACLES = "single_source"  # the part whose networks are taken as oracles, if there are several
 
 
-def gap_table(rows: pd.DataFrame) -> pd.DataFrame:
+def gap_table(rows: pd.DataFrame, measures: Measures) -> pd.DataFrame:
     """One line per line of the study, set and site outside, metric and structure, and their `mean`.
 
     `rows` are those of a `Study`. Means and intervals are of the structures that both sides have;
@@ -54,10 +59,12 @@ def gap_table(rows: pd.DataFrame) -> pd.DataFrame:
     `paired` count those with the structure that the fewest have, as its intervals do. `p` tests the
     shift by sign flips of the `tested` patients, of whom both networks have measured any of its
     structures (`unpaired`: only the one from elsewhere); `p_holm` is corrected for all pairs of the
-    table with that metric and structure. Signed metrics, without a good end, have no gap.
+    table with that metric and structure. Signed metrics, without a good end, have no gap. At a site
+    that the network was trained at, too, there is nothing to split.
     """
+    judged = [name for name, measure in measures.items() if not measure.signed]
     plain = acquired(rows)
-    plain = plain[~plain["metric"].str.fullmatch(SIGNED).astype(bool)]
+    plain = plain[plain["metric"].isin(judged)]
     means = case_means(plain)
     inside = {_line(key): of for key, of in means[means["set"] == IN_DOMAIN].groupby(LINE)}
     jobs = jobs_behind(plain, LINE).set_index(LINE)["jobs"]
@@ -68,10 +75,10 @@ def gap_table(rows: pd.DataFrame) -> pd.DataFrame:
         line = tuple(names)
         if line not in inside:
             continue
-        oracle = _oracle(line, site, list(inside)) if set_ == f"site-{site}" else None
+        oracle = _oracle(line, site, list(inside))
         behind = ";".join(dict.fromkeys(jobs[each] for each in (line, oracle) if each))
         where = dict(zip([*LINE, *WHERE], (*line, set_, site), strict=True))
-        pair = _pair(inside[line], outside, inside[oracle] if oracle else None)
+        pair = _pair(inside[line], outside, inside[oracle] if oracle else None, measures)
         parts.append(pair.assign(**where, seeds=seeds[line], jobs=behind))
     table = pd.concat(parts[1:] or parts, ignore_index=True)
     table["p_holm"] = corrected(table, "p", families=MEASURED)
@@ -79,14 +86,12 @@ def gap_table(rows: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(order)[GAPS].reset_index(drop=True)
 
 
-def leave_site_out_table(
-    gaps: pd.DataFrame, failures: pd.DataFrame, *, sites: set[str]
-) -> pd.DataFrame:
-    """The lines of the gap table of networks that were trained at several `sites`, with failures.
+def leave_site_out_table(gaps: pd.DataFrame, failures: pd.DataFrame) -> pd.DataFrame:
+    """The lines of the gap table of networks that were trained at several sites, with failures.
 
     Beside each share of the failure table at the held-out site is the number of values behind it.
     """
-    several = gaps["train"].map(lambda train: len(sites_of(train, sites)) > 1).astype(bool)
+    several = gaps["train"].map(lambda train: len(sites_of(train)) > 1).astype(bool)
     return gaps[several].merge(failures.drop(columns="jobs"), on=[*LINE, *WHERE], how="left")
 
 
@@ -96,15 +101,23 @@ def _line(key: object) -> Line:
 
 
 def _oracle(line: Line, site: str, lines: list[Line]) -> Line | None:
-    """The line of the same variant that was trained at `site` alone; of several the own part's."""
-    part, variant, _ = line
-    own = [each for each in lines if each[1:] == (variant, site)]
+    """The line of the same variant that was trained at `site` alone; of several the own part's.
+
+    None where the network itself knows the site.
+    """
+    part, variant, train = line
+    if site in sites_of(train):
+        return None
+    own = [each for each in lines if each[1] == variant and sites_of(each[2]) == (site,)]
     return min(own, key=lambda each: (each[0] != part, each[0] != ORACLES, each), default=None)
 
 
-def _pair(inside: pd.DataFrame, outside: pd.DataFrame, oracle: pd.DataFrame | None) -> pd.DataFrame:
+def _pair(
+    inside: pd.DataFrame, outside: pd.DataFrame, oracle: pd.DataFrame | None, measures: Measures
+) -> pd.DataFrame:
     """The lines of one network at one site outside, also those of the means over structures."""
-    home, away = sums_of(inside, MEASURED), sums_of(_sides(outside, oracle), ["side", *MEASURED])
+    home = by_patient(inside, MEASURED)
+    away = by_patient(_sides(outside, oracle), ["side", *MEASURED])
     outside_too = set(_known(away))
     names = [name for name in _known(home) if ("out", *name) in outside_too]
     home, away = _chosen(home, names), _chosen(away, [(s, *name) for s in SIDES for name in names])
@@ -117,10 +130,10 @@ def _pair(inside: pd.DataFrame, outside: pd.DataFrame, oracle: pd.DataFrame | No
         if np.isnan(own[0, : len(names)][of]).any():  # another mean than that of the gap
             paired[:, place] = own[:, place] = np.nan
     whole = [*names, *((metrics[of][0], MEAN) for of in groups)]
-    sign = np.array([1.0 if higher_is_better(metric) else -1.0 for metric, _ in whole])
+    sign = np.array([-measures[metric].badness(1.0) for metric, _ in whole])
     gap, shift = sign * (at_home - out), sign * (own - paired)
-    n_home = patients_measured(home.counts, groups)
-    of_out, of_both, _ = np.split(away.counts, len(SIDES), axis=1)
+    n_home = patients_measured(home.cases, groups)
+    of_out, of_both, _ = np.split(away.cases, len(SIDES), axis=1)
     n_out, n_paired = (patients_measured(each, groups) for each in (of_out, of_both))
     tested = _with_any(of_both, groups)
     sides = {
@@ -157,38 +170,38 @@ def _sides(outside: pd.DataFrame, oracle: pd.DataFrame | None) -> pd.DataFrame:
     return pd.concat(sides)[["side", "patient", *MEASURED, "value"]]
 
 
-def _known(sums: Sums) -> list[Any]:
+def _known(own: PatientMeans) -> list[Any]:
     """The columns with a value."""
-    return [name for name, n in zip(sums.columns, sums.counts.sum(axis=0), strict=True) if n]
+    return [name for name, n in zip(own.columns, own.measured, strict=True) if n]
 
 
-def _chosen(sums: Sums, columns: list[Any]) -> Sums:
+def _chosen(own: PatientMeans, columns: list[Any]) -> PatientMeans:
     """These columns, without a value where there is none of the name."""
     index = pd.Index(columns)
-    place = sums.columns.get_indexer(index)
-    sums_, counts = (np.where(place < 0, 0.0, x[:, place]) for x in (sums.sums, sums.counts))
-    return Sums(sums.patients, index, sums_, counts)
+    place = own.columns.get_indexer(index)
+    values, cases = (np.where(place < 0, 0, x[:, place]) for x in (own.values, own.cases))
+    return PatientMeans(own.patients, index, values, cases)
 
 
-def _drawn(sums: Sums) -> Array:
+def _drawn(own: PatientMeans) -> Array:
     """Means (1 + resamples, C): as measured, then resampled."""
-    return np.vstack([sums.means, sums.resampled()])
+    return np.vstack([own.means, own.resampled()])
 
 
-def _with_any(counts: Array, groups: list[NDArray[np.bool_]]) -> NDArray[np.int64]:
-    """Of `counts` (P, C) the patients with a value, by column, then with any in each group."""
-    has = counts > 0
+def _with_any(cases: NDArray[np.int64], groups: list[NDArray[np.bool_]]) -> NDArray[np.int64]:
+    """Of `cases` (P, C) the patients with a value, by column, then with any in each group."""
+    has = cases > 0
     return np.array([*has.sum(axis=0), *(has[:, of].any(axis=1).sum() for of in groups)])
 
 
-def _p(away: Sums, groups: list[NDArray[np.bool_]]) -> Array:
+def _p(away: PatientMeans, groups: list[NDArray[np.bool_]]) -> Array:
     """Of the shifts, by column, then of the mean over the structures of each metric."""
-    _, paired, oracle = np.split(away.sums, len(SIDES), axis=1)
-    counts = np.split(away.counts, len(SIDES), axis=1)[1]
+    _, paired, oracle = np.split(away.values, len(SIDES), axis=1)
+    has = np.split(away.has, len(SIDES), axis=1)[1]
     # What each patient adds to the difference of the means.
-    adds = (oracle - paired) / np.maximum(counts.sum(axis=0), 1)
+    adds = (oracle - paired) / np.maximum(has.sum(axis=0), 1)
     adds = np.column_stack([adds, *(adds[:, of].mean(axis=1) for of in groups)])
-    both = counts.sum(axis=1) > 0
+    both = has.sum(axis=1) > 0
     if not both.any():
         return np.full(adds.shape[1], np.nan)
     who = [name for name, has in zip(away.patients, both, strict=True) if has]

@@ -9,27 +9,41 @@ import math
 import pandas as pd
 
 from segshift.errors import InputError
-from segshift.results.tables import MEAN, site_table
+from segshift.results.intervals import MEAN
+from segshift.results.tables import site_table, with_raters
 
 GROUPINGS = ("guideline", "rater")
 
 
-def grouped(rows: pd.DataFrame, cases: pd.DataFrame, *, column: str) -> pd.DataFrame:
+def grouped(
+    rows: pd.DataFrame, cases: pd.DataFrame, *, column: str, raters: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """As `site_table`, with one line per (set, value of `column`, structure), then `mean`.
 
-    `cases` is the table of `read_cases`. Raises InputError for a column that it lacks, and for a
+    `cases` is the table of `read_cases`; of the rows of other `raters` there are the columns of
+    `with_raters`. Raises InputError for a column that it lacks, and for a
     case of the rows that it lacks.
     """
     if column not in cases.columns:
         raise InputError(f"the cases have no column {column!r}; they have {list(cases.columns)}")
-    unknown = sorted(set(rows["case"]) - set(cases["case"]))
+    known = set(zip(cases["set"], cases["case"], strict=True))
+    unknown = sorted(set(zip(rows["set"], rows["case"], strict=True)) - known)
     if unknown:
         raise InputError(f"{len(unknown)} cases have rows but no line in cases.csv: {unknown[:10]}")
-    by_value = rows.assign(site=rows["case"].map(_by_case(cases, column)))
-    return site_table(by_value[by_value["site"] != ""]).rename(columns={"site": column})
+
+    def by_value(own: pd.DataFrame) -> pd.DataFrame:
+        valued = own.assign(site=_values(own, cases, column))
+        return valued[valued["site"] != ""]
+
+    table = site_table(by_value(rows))
+    if raters is not None and len(raters):
+        table = with_raters(table, by_value(raters))
+    return table.rename(columns={"site": column})
 
 
-def group_tables(rows: pd.DataFrame, cases: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def group_tables(
+    rows: pd.DataFrame, cases: pd.DataFrame, *, raters: pd.DataFrame | None = None
+) -> dict[str, pd.DataFrame]:
     """By each of `GROUPINGS` that says something, its `grouped` table.
 
     It does where the cases of one set have several values and the values do not coincide with the
@@ -37,7 +51,7 @@ def group_tables(rows: pd.DataFrame, cases: pd.DataFrame) -> dict[str, pd.DataFr
     table already. Where each set has one value, they are the means of the sets.
     """
     return {
-        column: grouped(rows, cases, column=column)
+        column: grouped(rows, cases, column=column, raters=raters)
         for column in GROUPINGS
         if column in cases.columns and _says_something(rows, cases, column)
     }
@@ -50,7 +64,7 @@ def summarise_groups(rows: pd.DataFrame, cases: pd.DataFrame) -> dict[str, float
     """
     summary: dict[str, float] = {}
     for column in GROUPINGS:
-        if column not in cases.columns or len(set(_by_case(cases, column)) - {""}) < 2:
+        if column not in cases.columns or len(set(cases[column].str.strip()) - {""}) < 2:
             continue
         table = grouped(rows, cases, column=column)
         for line in table[table["structure"] == MEAN].to_dict("records"):
@@ -61,13 +75,15 @@ def summarise_groups(rows: pd.DataFrame, cases: pd.DataFrame) -> dict[str, float
     return {key: value for key, value in sorted(summary.items()) if not math.isnan(value)}
 
 
-def _by_case(cases: pd.DataFrame, column: str) -> "pd.Series[str]":
-    return cases.set_index("case", drop=False)[column].str.strip()
+def _values(rows: pd.DataFrame, cases: pd.DataFrame, column: str) -> list[str]:
+    """What the column says of the case of each row, in its set."""
+    by_case = cases.set_index(["set", "case"], drop=False)[column].str.strip()
+    return by_case.loc[list(zip(rows["set"], rows["case"], strict=True))].to_list()
 
 
 def _says_something(rows: pd.DataFrame, cases: pd.DataFrame, column: str) -> bool:
     seen = rows[["set", "case", "site"]].drop_duplicates()
-    seen = seen.assign(value=seen["case"].map(_by_case(cases, column)))
+    seen = seen.assign(value=_values(seen, cases, column))
     for _, members in seen[seen["value"] != ""].groupby("set"):
         pairs = members[["site", "value"]].drop_duplicates()
         coincide = pairs["site"].is_unique and pairs["value"].is_unique

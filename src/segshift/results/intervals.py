@@ -1,13 +1,14 @@
 """95 % intervals of means by a bootstrap over patients.
 
-A resample draws as many patients as there are, with replacement, and takes all cases of each; so
-several cases of one patient do not pass for independent ones. Which patients a resample draws is a
-function of the seed and of who they are: every table of the same patients shows the same interval.
+Means go from cases to patients to structures: a patient counts once, however often they were
+scanned, because the sick are scanned more often. A resample draws as many patients as there are,
+with replacement. Which ones is a function of the seed and of who they are: every table of the same
+patients shows the same interval.
 
 An interval holds the quantiles of the resampled means. Few patients would make it too narrow, by
 a factor of sqrt((n - 1) / n) and for using the normal instead of Student's distribution; the
 quantiles are moved outwards by as much (Hesterberg, The American Statistician 69, 2015, "expanded
-percentile"). One patient says nothing about the next one: no interval (NaN).
+percentile"). Fewer than 6 patients have no interval (NaN): a resample never leaves their range.
 
 A mean over structures is always of the same structures: a resample that draws no patient with one
 of them would estimate another quantity, and does not count (NaN). How far its quantiles are moved
@@ -20,20 +21,21 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtrit
 
 from segshift import seeds
 from segshift.errors import InputError
 
+MEAN = "mean"  # the line over structures, in the place of a structure
 COVERAGE = 0.95
+FEWEST_PATIENTS = 6  # with an interval; docs/results.md has what intervals of 4 and 6 cover
 RESAMPLES = 10_000
-FEWEST_RESAMPLES = 100  # that count: the quantiles of fewer are chance
 DRAWN_AT_ONCE = 2**20  # patients times resamples; bounds the memory to some 20 MB
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean between its bounds, which are NaN for fewer than two patients; `n` values."""
+    """A mean between its bounds, which are NaN for fewer than six patients; `n` values."""
 
     mean: float
     low: float
@@ -43,52 +45,70 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
-    """What means are made of: per patient (P) and column (C) the sum of values and their number."""
+class PatientMeans:
+    """What means are made of: of each patient (P) and column (C) the mean of the patient's cases.
+
+    `values` are 0 where a patient has none; `cases` is their number.
+    """
 
     patients: tuple[str, ...]
     columns: pd.Index
-    sums: NDArray[np.float64]  # (P, C)
-    counts: NDArray[np.float64]  # (P, C)
+    values: NDArray[np.float64]  # (P, C)
+    cases: NDArray[np.int64]  # (P, C)
+
+    @property
+    def has(self) -> NDArray[np.float64]:
+        """1 where a patient has a value, else 0 (P, C)."""
+        return np.asarray(self.cases > 0, dtype=np.float64)
 
     @property
     def means(self) -> NDArray[np.float64]:
-        """Means over all values, by column (C,); NaN where there is none."""
-        sums, counts = self.sums.sum(axis=0), self.counts.sum(axis=0)
-        means = np.full(len(sums), np.nan)
-        np.divide(sums, counts, out=means, where=counts > 0)
+        """Means over patients, by column (C,); NaN where there is none."""
+        means = np.full(len(self.columns), np.nan)
+        np.divide(self.values.sum(axis=0), self.measured, out=means, where=self.measured > 0)
         return means
 
     @property
     def measured(self) -> NDArray[np.int64]:
         """Patients with a value, by column (C,)."""
-        return np.asarray((self.counts > 0).sum(axis=0))
+        return np.asarray((self.cases > 0).sum(axis=0))
 
     def resampled(self, *, resamples: int = RESAMPLES, seed: int = 0) -> NDArray[np.float64]:
         """Means (resamples, C) of resampled patients; NaN where none of those drawn has a value."""
         means = np.full((resamples, len(self.columns)), np.nan)
         random = seeds.generator(seed, "bootstrap", *self.patients)
+        has = self.has
         start = 0
         for drawn in _drawn(len(self.patients), resamples, random):
-            counts = drawn @ self.counts
+            patients = drawn @ has
             place = means[start : start + len(drawn)]
-            np.divide(drawn @ self.sums, counts, out=place, where=counts > 0)
+            np.divide(drawn @ self.values, patients, out=place, where=patients > 0)
             start += len(drawn)
         return means
 
 
-def sums_of(rows: pd.DataFrame, columns: Sequence[str]) -> Sums:
-    """Sum `value` by `patient` and by the values of `columns`; NaN is in no sum and no count."""
-    # Sorted, because the last bit of a sum depends on the order.
+def by_patient(rows: pd.DataFrame, columns: Sequence[str]) -> PatientMeans:
+    """Mean `value` of each `patient`, by the values of `columns`; NaN is in no mean, no number."""
+    # Sorted, because the last bit of a mean depends on the order.
     ordered = rows.sort_values([*columns, "patient", "value"])
-    grouped = ordered.groupby([*columns, "patient"])["value"].agg(["sum", "count"])
-    wide = grouped.unstack("patient", fill_value=0)
-    return Sums(
-        patients=tuple(wide["sum"].columns),
+    grouped = ordered.groupby([*columns, "patient"])["value"].agg(["mean", "count"])
+    wide = grouped.unstack("patient")
+    return PatientMeans(
+        patients=tuple(wide["mean"].columns),
         columns=wide.index,
-        sums=wide["sum"].to_numpy(np.float64).T,
-        counts=wide["count"].to_numpy(np.float64).T,
+        values=wide["mean"].fillna(0).to_numpy(np.float64).T,
+        cases=wide["count"].fillna(0).to_numpy(np.int64).T,
     )
+
+
+def widening(patients: ArrayLike) -> NDArray[np.float64]:
+    """How much further out `patients` (C,), two or more, have the bounds of their resampled mean.
+
+    Student's quantile over the normal one, and sqrt(n / (n - 1)) for the variance, which is over n.
+    """
+    n = np.asarray(patients, dtype=np.float64)
+    tail = (1 - COVERAGE) / 2
+    return np.asarray(np.sqrt(n / (n - 1)) * stdtrit(n - 1, tail) / ndtri(tail))
 
 
 def bounds(
@@ -96,14 +116,13 @@ def bounds(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Bounds (C,) of resampled `means` (resamples, C) of `patients` (C,).
 
-    NaN below two patients, and where fewer than 100 resamples count, as of many rare structures.
+    NaN below six patients.
     """
     n = np.atleast_1d(np.asarray(patients, dtype=np.float64))
     ordered = np.sort(means, axis=0)  # NaN comes last
     last = np.isfinite(ordered).sum(axis=0) - 1
-    enough = (n > 1) & (last + 1 >= FEWEST_RESAMPLES)
-    of = np.where(enough, n, 2)
-    tail = ndtr(np.sqrt(of / (of - 1)) * stdtrit(of - 1, (1 - COVERAGE) / 2))
+    enough = n >= FEWEST_PATIENTS
+    tail = ndtr(ndtri((1 - COVERAGE) / 2) * widening(np.where(enough, n, FEWEST_PATIENTS)))
     low, high = (_at(ordered, share * np.maximum(last, 0)) for share in (tail, 1 - tail))
     return np.where(enough, low, np.nan), np.where(enough, high, np.nan)
 
@@ -111,15 +130,15 @@ def bounds(
 def bootstrap_means(
     values: ArrayLike, clusters: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval:
-    """The mean of `values` (n,) with its interval; `clusters` (n,) names the patient of each."""
+    """The mean over patients of `values` (n,), with its interval; `clusters` (n,) says whose."""
     table = pd.DataFrame({"patient": list(map(str, clusters)), "value": np.asarray(values)})
     table = table.dropna(subset=["value"]).assign(what="all")
     if table.empty:
         raise InputError("a mean of no values; at least one must be defined")
-    sums = sums_of(table, ["what"])
-    low, high = bounds(sums.resampled(resamples=resamples, seed=seed), sums.measured)
-    n = int(sums.counts.sum())
-    return Interval(float(sums.means[0]), float(low[0]), float(high[0]), n, len(sums.patients))
+    own = by_patient(table, ["what"])
+    low, high = bounds(own.resampled(resamples=resamples, seed=seed), own.measured)
+    n = int(own.cases.sum())
+    return Interval(float(own.means[0]), float(low[0]), float(high[0]), n, len(own.patients))
 
 
 def mean_of_columns(means: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -139,13 +158,13 @@ def with_means(
 
 
 def patients_measured(
-    counts: NDArray[np.float64], groups: Iterable[NDArray[np.bool_]]
+    cases: NDArray[np.int64], groups: Iterable[NDArray[np.bool_]]
 ) -> NDArray[np.int64]:
-    """Of `counts` (P, C) the patients with a value, by column, then the fewest in each group.
+    """Of `cases` (P, C) the patients with one, by column, then the fewest in each group.
 
     A column without a value is in no mean over its group, and does not count there.
     """
-    has = (counts > 0).sum(axis=0)
+    has = (cases > 0).sum(axis=0)
     return np.array([*has, *(min((n for n in has[of] if n), default=0) for of in groups)])
 
 

@@ -4,24 +4,27 @@
 the site's oracle; `site-<name>` is what a network from elsewhere reaches there.
 """
 
+import numpy as np
 import pandas as pd
 
-from segshift.results.comparison import higher_is_better
 from segshift.results.curves import AREA, CURVE, KEYS, shift_areas, shift_curves
-from segshift.results.failures import failure_profile
+from segshift.results.failures import failed_patients, failure_profile
+from segshift.results.measures import Measures
+from segshift.results.rows import acquired
 from segshift.results.study import (
+    CORRUPTED,
     LINE,
     MEASURED,
     WHERE,
-    acquired,
     case_means,
     jobs_behind,
     seed_spread,
 )
-from segshift.results.tables import estimates, is_shifted
+from segshift.results.tables import estimates
 
+FAILED = ["failed_patients", "failed_of", "failed_low", "failed_high"]
 MATRIX = [
-    *LINE, *WHERE, *MEASURED, "mean", "low", "high", "n", "patients", "seeds", "seed_low",
+    *LINE, *WHERE, *MEASURED, "mean", "low", "high", "n", "patients", *FAILED, "seeds", "seed_low",
     "seed_high", "jobs",
 ]  # fmt: skip
 SHIFTS = [*LINE, *CURVE, "jobs"]
@@ -33,12 +36,17 @@ def train_test_matrix(rows: pd.DataFrame) -> pd.DataFrame:
 
     `rows` are those of a `Study`. Of each case first the mean over seeds and folds is taken. Then
     `mean`, its interval `low` to `high` over patients, `n` cases, `patients`; `seeds`, and the
-    least and largest mean of one seed, which is what another training may change; `jobs`.
+    least and largest mean of one seed, which is what another training may change; `jobs`. Beside
+    Dice are the columns of `failed_patients`, of the means over seeds and folds.
     """
     plain = acquired(rows)
     if plain.empty:
         return pd.DataFrame(columns=MATRIX)
-    lines = estimates(case_means(plain), [*LINE, *WHERE])
+    means = case_means(plain)
+    lines = estimates(means, [*LINE, *WHERE])
+    failed = failed_patients(means, by=[*LINE, *WHERE])
+    lines = lines.merge(failed, on=[*LINE, *WHERE, "structure"], how="left")
+    lines.loc[lines["metric"] != "dice", FAILED] = np.nan
     lines = lines.merge(seed_spread(plain), on=[*LINE, *WHERE, *MEASURED])
     lines = lines.merge(jobs_behind(plain, [*LINE, *WHERE]), on=[*LINE, *WHERE])
     ordered = lines.sort_values([*LINE, *WHERE, "metric", "is_mean", "structure"])
@@ -60,22 +68,20 @@ def shift_table(rows: pd.DataFrame) -> pd.DataFrame:
     These are the jobs that have tested the set at that severity, which of a line need not be all.
     """
     parts = [pd.DataFrame(columns=[*LINE, *CURVE])]
-    if rows["set"].map(is_shifted).any():
+    if (rows["corruption"] != "").any():
         for key, own in case_means(rows).groupby(LINE):
             line = dict(zip(LINE, map(str, key), strict=True))
             parts.append(shift_curves(own.assign(run="/".join(line.values()))).assign(**line))
     curves = pd.concat(parts[1:] or parts, ignore_index=True)
-    shown = curves["set"].where(
-        curves["severity"] == 0,
-        curves["set"] + "+" + curves["shift"] + curves["severity"].astype("str"),
-    )
-    behind = jobs_behind(rows, [*LINE, "set"]).rename(columns={"set": "shown"})
-    return curves.assign(shown=shown).merge(behind, on=[*LINE, "shown"])[SHIFTS]
+    keys = [*LINE, "set", *CORRUPTED]
+    behind = jobs_behind(rows, keys).rename(columns={"corruption": "shown"})
+    shown = curves["corruption"].where(curves["severity"] > 0, "")
+    on = [*LINE, "set", "shown", "severity"]
+    return curves.assign(shown=shown).merge(behind, on=on)[SHIFTS]
 
 
-def area_table(curves: pd.DataFrame) -> pd.DataFrame:
+def area_table(curves: pd.DataFrame, measures: Measures) -> pd.DataFrame:
     """`shift_areas` of every line of the study; `n`, `patients` and `jobs` are of its start."""
-    directions = {metric: higher_is_better(metric) for metric in curves["metric"].unique()}
-    areas = shift_areas(curves, directions, by=LINE)
+    areas = shift_areas(curves, measures, by=LINE)
     start = curves[curves["severity"] == 0]
     return areas.merge(start[[*LINE, *KEYS, "n", "patients", "jobs"]], on=[*LINE, *KEYS])[AREAS]

@@ -1,8 +1,8 @@
 """Whether paired differences are more than chance: pure functions of one number per patient.
 
 The sign-flip test asks how often the sum would be as far from 0 if every patient's difference could
-as well have had the other sign; Wilcoxon's signed-rank test asks the same of ranks, so one large
-difference counts less. Both are two-sided. With n patients no p can be below 2 / 2^n.
+as well have had the other sign: a test of the very mean difference that tables show. It is
+two-sided. With n patients no p can be below 2 / 2^n.
 """
 
 from collections.abc import Sequence
@@ -38,18 +38,6 @@ def sign_flip_ps(
     random = seeds.generator(seed, "sign flips", *identity)
     signs = random.integers(0, 2, (FLIPS, len(values)), dtype=np.int8) * 2 - 1
     return np.asarray((_as_far(signs, values).sum(axis=0) + 1) / (FLIPS + 1))
-
-
-def wilcoxon_p(differences: ArrayLike) -> float:
-    """Wilcoxon's signed-rank test of `differences` (n,); those that are 0 are left out.
-
-    Exact for up to 50 without ties; 1 if all are 0.
-    """
-    from scipy.stats import wilcoxon  # takes half a second to import
-
-    values = np.asarray(differences, dtype=np.float64)
-    values = values[values != 0]
-    return float(wilcoxon(values).pvalue) if len(values) else 1.0
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:

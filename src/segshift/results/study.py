@@ -2,10 +2,13 @@
 
 A *line* of a study is what was trained: a part of the study, a variant, the training sites. Seeds
 and folds repeat a line. Of each case the mean over these repetitions is taken first, so that three
-trainings are not taken for three times as many patients.
+trainings are not taken for three times as many patients. The training sites are a list, written as
+JSON, because a site's name may hold any sign.
 """
 
+import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +16,16 @@ import numpy as np
 import pandas as pd
 
 from segshift.errors import InputError
-from segshift.results.rows import COLUMNS, read_rows, read_strings
+from segshift.metrics import Measure
+from segshift.results.intervals import MEAN
+from segshift.results.measures import Measures, check_measured, read_measures
+from segshift.results.rows import acquired, no_rows, of_network, of_raters, read_rows, read_strings
 from segshift.results.significance import holm
-from segshift.results.tables import MEAN, is_shifted
-from segshift.splits import IN_DOMAIN
+from segshift.splits import IN_DOMAIN, site_set
 
 LINE = ["part", "variant", "train"]
 WHERE = ["set", "site"]
+CORRUPTED = ["corruption", "severity"]
 MEASURED = ["metric", "structure"]
 JOB_COLUMNS = (
     "job",
@@ -40,27 +46,37 @@ class Study:
     """`jobs` as in jobs.csv, seconds and steps as numbers; `rows` of those that are done.
 
     The rows have, beside their own columns, those of the line, `seed` and `fold`; `run` is the job.
+    `raters` are rows of other people's masks, each once, whichever job has measured it.
     """
 
     jobs: pd.DataFrame
     rows: pd.DataFrame
+    raters: pd.DataFrame
+    measures: Measures
 
 
-def read_study(folder: Path) -> Study:
-    """Read `jobs.csv` and, if there is one, `rows.csv` of a study.
+def read_study(folder: Path, *, postprocessed: bool = False) -> Study:
+    """Read `jobs.csv` and, once a job is done, `rows.csv` and `metrics.json` of a study.
 
-    Raises InputError for a folder without jobs, and for rows of a job that jobs.csv lacks.
+    With `postprocessed` the masks are judged as post-processing left them. Raises InputError for a
+    folder without jobs, for rows of a job that jobs.csv lacks and of a metric that metrics.json
+    lacks.
     """
     jobs = read_jobs(folder / "jobs.csv")
     path = folder / "rows.csv"
-    rows = read_rows(path) if path.exists() else pd.DataFrame(columns=list(COLUMNS))
+    rows = read_rows(path) if path.exists() else no_rows()
     unknown = sorted(set(rows["run"]) - set(jobs["job"]))
     if unknown:
         raise InputError(
             f"{path}: rows of {unknown[:3]}, which jobs.csv lacks; run the study again, which "
             "writes both anew"
         )
-    return Study(jobs, rows_of_jobs(rows, jobs))
+    measures = read_measures(folder) if len(rows) else {}
+    check_measured(rows["metric"], measures)
+    own = rows_of_jobs(of_network(rows, postprocessed=postprocessed), jobs)
+    once = [*WHERE, "case", "rater", *MEASURED]
+    raters = of_raters(acquired(rows)).drop_duplicates(once).assign(run="raters")
+    return Study(jobs, own, raters, measures)
 
 
 def read_jobs(path: Path) -> pd.DataFrame:
@@ -84,18 +100,16 @@ def rows_of_jobs(rows: pd.DataFrame, jobs: pd.DataFrame) -> pd.DataFrame:
     joined = rows.merge(done, left_on="run", right_on="job", validate="many_to_many")
     # Sorted, because the last bit of a mean depends on the order.
     return joined.drop(columns="job").sort_values(
-        [*LINE, *WHERE, *MEASURED, "case", "run"], ignore_index=True
+        [*LINE, *WHERE, *CORRUPTED, *MEASURED, "case", "run"], ignore_index=True
     )
 
 
-def acquired(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of sets that are shown as they were acquired, without a shift."""
-    return rows[~rows["set"].map(is_shifted).astype(bool)]
-
-
 def case_means(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of every case its mean over seeds and folds, by line, set, site, metric and structure."""
-    keys = [*LINE, *WHERE, *MEASURED, "case", "patient"]
+    """Of every case its mean over seeds and folds.
+
+    By line, set, site, corruption and severity, metric and structure.
+    """
+    keys = [*LINE, *WHERE, *CORRUPTED, *MEASURED, "case", "patient"]
     return rows.groupby(keys)["value"].mean().reset_index()
 
 
@@ -103,11 +117,12 @@ def seed_spread(rows: pd.DataFrame) -> pd.DataFrame:
     """`seeds`, their number, and `seed_low` and `seed_high`, the least and largest mean of one.
 
     By line, set, site, metric and structure, `mean` included; the mean of a seed is made as that
-    of all: over folds, then cases, then structures.
+    of all: over folds, then cases, patients and structures.
     """
     keys = [*LINE, *WHERE, "seed", *MEASURED]
-    of_cases = rows.groupby([*keys, "case"])["value"].mean()
-    of_structures = of_cases.groupby(keys).mean().reset_index()
+    of_cases = rows.groupby([*keys, "patient", "case"])["value"].mean()
+    of_patients = of_cases.groupby([*keys, "patient"]).mean()
+    of_structures = of_patients.groupby(keys).mean().reset_index()
     over = of_structures.groupby(keys[:-1])["value"].mean().reset_index()
     every = pd.concat([of_structures, over.assign(structure=MEAN)])
     by_seed = every.groupby([*LINE, *WHERE, *MEASURED])
@@ -134,28 +149,40 @@ def corrected(table: pd.DataFrame, p: str, *, families: list[str]) -> "pd.Series
     return found.groupby([table[name] for name in _same(table)]).transform("first")
 
 
-def sites_of(train: str, known: set[str]) -> tuple[str, ...]:
-    """The training sites in a line's name, of the `known` ones; a site's own name may have a +."""
-    parts = tuple(train.split("+"))
-    return parts if train not in known and set(parts) <= known else (train,)
+def trained_at(sites: Iterable[str]) -> str:
+    """The cell `train` of a job that was trained at these sites: their names, sorted, as JSON."""
+    return json.dumps(sorted(sites), ensure_ascii=False)
 
 
-def main_metric(rows: pd.DataFrame) -> str:
-    """Dice, or else the first metric of the rows or of a table."""
-    metrics = sorted(rows["metric"].unique())
-    return "dice" if "dice" in metrics or not metrics else str(metrics[0])
+def sites_of(train: str) -> tuple[str, ...]:
+    """The training sites that `trained_at` wrote. Raises InputError for another cell."""
+    try:
+        sites = json.loads(train)
+    except ValueError:
+        sites = None
+    if not isinstance(sites, list):
+        raise InputError(f'train is {train!r}; a list of sites is wanted: ["dijon"]')
+    return tuple(map(str, sites))
+
+
+def main_measure(measures: Measures) -> Measure:
+    """The first one: what tables and pages are about."""
+    return next(iter(measures.values()))
 
 
 def line_names(jobs: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """By (part, train) the training sites, and the part behind them where several have the same."""
+    """By (part, train) what people read: the training sites, then what tells equal ones apart."""
     pairs = sorted(set(zip(jobs["part"], jobs["train"], strict=True)))
-    times = Counter(train for _, train in pairs)
-    return {(p, train): train if times[train] == 1 else f"{train} ({p})" for p, train in pairs}
+    names = {pair: "+".join(sites_of(pair[1])) for pair in pairs}
+    for place in (0, 1):  # first by the part, then by the list itself
+        times = Counter(names.values())
+        names = {p: n if times[n] == 1 else f"{n} ({p[place]})" for p, n in names.items()}
+    return names
 
 
 def place_name(set_: str, site: str) -> str:
     """The site, with the set before it if that is neither `in_domain` nor the whole site."""
-    return site if set_ in (IN_DOMAIN, f"site-{site}") else f"{set_} at {site}"
+    return site if set_ in (IN_DOMAIN, site_set(site)) else f"{set_} at {site}"
 
 
 def _refuse_two_of_one(jobs: pd.DataFrame) -> None:
@@ -174,5 +201,5 @@ def _refuse_two_of_one(jobs: pd.DataFrame) -> None:
 
 def _same(table: pd.DataFrame) -> list[str]:
     """The columns in which two lines agree that differ in nothing but the part."""
-    names = ("baseline", "variant", "train", *WHERE, *MEASURED, "shift", "severity", "jobs")
+    names = ("baseline", "variant", "train", *WHERE, *MEASURED, *CORRUPTED, "jobs")
     return [name for name in names if name in table]

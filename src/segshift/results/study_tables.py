@@ -8,24 +8,25 @@ from pathlib import Path
 import pandas as pd
 
 from segshift.errors import InputError
-from segshift.metrics import SIGNED
-from segshift.results.comparison import higher_is_better
 from segshift.results.curves import shift_losses
 from segshift.results.drafts import write_whole
 from segshift.results.gaps import gap_table, leave_site_out_table
+from segshift.results.intervals import MEAN
 from segshift.results.matrix import area_table, failure_table, shift_table, train_test_matrix
-from segshift.results.rows import read_strings
+from segshift.results.rows import acquired, read_strings
+from segshift.results.shrinkage import site_means, worst_site
 from segshift.results.study import (
     DONE,
     LINE,
     MEASURED,
     WHERE,
     Study,
+    case_means,
     distinct,
     line_names,
     place_name,
 )
-from segshift.results.tables import MEAN
+from segshift.results.tables import estimates
 from segshift.results.variants import variant_table
 from segshift.splits import IN_DOMAIN
 
@@ -41,20 +42,22 @@ class StudyTables:
     failures: pd.DataFrame
     shifts: pd.DataFrame
     shift_areas: pd.DataFrame
+    raters: pd.DataFrame
 
 
 def study_tables(study: Study) -> StudyTables:
     """Derive every table from the rows; one of a study without rows is empty."""
-    gaps, failures = gap_table(study.rows), failure_table(study.rows)
+    gaps, failures = gap_table(study.rows, study.measures), failure_table(study.rows)
     curves = shift_table(study.rows)
     return StudyTables(
         matrix=train_test_matrix(study.rows),
         gaps=gaps,
-        leave_site_out=leave_site_out_table(gaps, failures, sites=set(study.rows["site"])),
-        variants=variant_table(study.rows),
+        leave_site_out=leave_site_out_table(gaps, failures),
+        variants=variant_table(study.rows, study.measures),
         failures=failures,
         shifts=curves,
-        shift_areas=area_table(curves),
+        shift_areas=area_table(curves, study.measures),
+        raters=estimates(study.raters, WHERE).drop(columns="is_mean"),
     )
 
 
@@ -65,9 +68,12 @@ def study_summary(study: Study, tables: StudyTables) -> dict[str, float]:
     |----------------------------------------------|-----------------------------------------------|
     | `study/<variant>/<train>/<test>/<metric>`    | mean of the matrix                            |
     | `study/<variant>/<train>/<test>/gap/<metric>`| of the gap table; so are `harder` and `shift` |
-    | `study/<variant>/worst/<metric>`             | worst mean outside the training sites         |
+    | `study/<variant>/worst/<metric>`             | mean of the worst pair outside the training   |
+    |                                              | sites, as `worst_site` of a run chooses it;   |
+    |                                              | `_patients` and `_shrunken` beside it         |
+    | `study/raters/<test>/<metric>`               | how well people agree there                   |
     | `study/<variant>/gap/<metric>`               | mean of the gaps of all pairs                 |
-    | `study/<variant>/shift/<shift>/<metric>`     | mean loss of the areas, over lines and sets   |
+    | `study/<variant>/shift/<corruption>/<metric>`| mean loss of the areas, over lines and sets   |
     | `jobs/all`, `jobs/done`, `time/jobs_s`       | jobs, and what the finished ones took         |
 
     `_low` and `_high` behind a mean, a gap and its parts are the interval. `<train>` and `<test>`
@@ -97,16 +103,20 @@ def study_summary(study: Study, tables: StudyTables) -> dict[str, float]:
     gaps = gaps[gaps["structure"] == MEAN]
     for (variant, metric), gap in gaps.groupby(["variant", "metric"])["gap"]:
         summary[f"{_key([str(variant)])}/gap/{metric}"] = gap.mean()
-    outside = tables.matrix[
-        (tables.matrix["structure"] == MEAN)
-        & (tables.matrix["set"] != IN_DOMAIN)
-        & ~_signed(tables.matrix)
-    ]
-    for (variant, metric), means in outside.groupby(["variant", "metric"])["mean"]:
-        worst = means.min() if higher_is_better(str(metric)) else means.max()
-        summary[f"{_key([str(variant)])}/worst/{metric}"] = worst
+    outside = case_means(acquired(study.rows[study.rows["set"] != IN_DOMAIN]))
+    for (variant, metric), own in outside.groupby(["variant", "metric"]):
+        places = site_means(own, keys=[*LINE, *WHERE])
+        worst = worst_site(places, measure=study.measures[str(metric)])
+        if worst:
+            key = f"{_key([str(variant)])}/worst/{metric}"
+            summary |= {key: worst.mean, f"{key}_patients": worst.patients}
+            summary[f"{key}_shrunken"] = worst.shrunken
+    people = tables.raters
+    for line in people[people["structure"] == MEAN].to_dict("records"):
+        place = place_name(line["set"], line["site"])
+        summary[f"{_key(['raters', place])}/{line['metric']}"] = line["mean"]
     for line in shift_losses(distinct(tables.shift_areas), by=["variant"]).to_dict("records"):
-        key = _key([line["variant"], "shift", line["shift"]])
+        key = _key([line["variant"], "shift", line["corruption"]])
         summary[f"{key}/{line['metric']}"] = line["loss"]
     return {key: float(value) for key, value in sorted(summary.items()) if not math.isnan(value)}
 
@@ -129,10 +139,6 @@ def read_means(path: Path) -> pd.DataFrame:
     table = read_strings(path, columns=names, what="means")
     numbers = [str(name) for name in table if name not in {*names, "jobs"}]
     return table.assign(**{name: pd.to_numeric(table[name]) for name in numbers})
-
-
-def _signed(table: pd.DataFrame) -> "pd.Series[bool]":
-    return table["metric"].str.fullmatch(SIGNED).astype(bool)
 
 
 def _key(levels: list[str]) -> str:

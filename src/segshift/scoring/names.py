@@ -62,7 +62,7 @@ def by_case(files: Mapping[str, Path], cases: Iterable[Case]) -> tuple[dict[str,
                 ends[_flat(end)].add(path)
         for end in _ends(stem.rpartition("/")[0]):
             folders[_flat(end)].add(path)
-    labels = _own_ends({case.id: case.label_paths for case in cases})
+    labels = _own_ends({case.id: case.annotation.paths for case in cases})
     images = _own_ends({case.id: case.images for case in cases})
     found: dict[str, Path] = {}
     for case in cases:

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from segshift.cohort import Case, Cohort, read_manifest
+from segshift.cohort import Annotation, Case, Cohort, read_manifest
 from segshift.cohort.checks import check_headers
 from segshift.cohort.images import SUFFIXES, read_label
 from segshift.cohort.labelling import Values, label_map, numbers_of
 from segshift.errors import InputError
-from segshift.results import is_shifted, read_cases
+from segshift.results import read_cases
 from segshift.scoring.description import described
 from segshift.scoring.names import TOLD, by_case, image_files
 from segshift.splits.split import MARKS, set_name
@@ -72,7 +72,7 @@ def pair_files(
         cohort = _cohort(references, predictions, structures)
     else:
         cohort = read_manifest(references, structures=structures, sites=sites, rater=rater)
-    chosen = [case for case in cohort.cases if case.label_paths]
+    chosen = [case for case in cohort.cases if case.annotation.paths]
     sets = {set_name("site", s): [c for c in chosen if c.site == s] for s in cohort.sites}
     if cases is not None:
         sets = _listed(cases, chosen)
@@ -91,8 +91,8 @@ def pair_files(
     for case in chosen:
         path = found.get(case.id)
         prediction = None if path is None else _prediction(case, path, cohort, rules)
-        both = case if path is None else replace(case, raters=(*case.raters, path))
         try:
+            both = case if path is None else _beside(case, path)
             spacing_mm = check_headers(both).spacing_mm
         except InputError as error:
             broken[case.id] = str(error)
@@ -128,10 +128,12 @@ def _cohort(references: Path, predictions: Path, structures: Mapping[str, Any] |
             name,
             site,
             (path,),
-            path,
-            tuple(means.structures.values()),
-            ignore_values=means.ignore,
-            background_values=means.background,
+            Annotation(
+                path,
+                tuple(means.structures.values()),
+                ignore_values=means.ignore,
+                background_values=means.background,
+            ),
         )
         for name, path in named.items()
     )
@@ -139,25 +141,28 @@ def _cohort(references: Path, predictions: Path, structures: Mapping[str, Any] |
 
 
 def _listed(table: Path, cases: Sequence[Case]) -> dict[str, list[Case]]:
-    """The sets of a cases.csv, without those under a shift: there is one prediction of a case."""
+    """The cases of each set of a cases.csv."""
     if not table.is_file():
         raise InputError(f"cases={table} is no file; a run has a cases.csv in its folder")
     by_id, sets = {case.id: case for case in cases}, dict[str, list[Case]]()
     for line in read_cases(table).to_dict("records"):
-        for name in str(line["sets"]).split(";"):
-            if is_shifted(name):
-                continue
-            if line["case"] not in by_id:
-                raise InputError(f"{table}: case {line['case']!r} is not among the references")
-            case = replace(by_id[line["case"]], patient=line["patient"], site=line["site"])
-            sets.setdefault(name, []).append(case)
+        if line["case"] not in by_id:
+            raise InputError(f"{table}: case {line['case']!r} is not among the references")
+        case = replace(by_id[line["case"]], patient=line["patient"], site=line["site"])
+        sets.setdefault(str(line["set"]), []).append(case)
     return sets
+
+
+def _beside(case: Case, path: Path) -> Case:
+    """The case as if the prediction were one more rater's, to hold its header against the image."""
+    raters = (*case.annotation.raters, path)
+    return replace(case, annotation=replace(case.annotation, raters=raters))
 
 
 def _prediction(case: Case, path: Path, cohort: Cohort, rules: Mapping[str, Any] | None) -> Case:
     """The case with the file as its label; `rules` are those of the predictions' own folder."""
-    values, background = _usual_values(case, cohort), case.background_values
-    own_files = [file for file in case.label_files if file]
+    reference = case.annotation
+    values, background = _usual_values(case, cohort), reference.background_values
     if rules is not None:
         means = label_map(f"{path.parent}", rules, site=case.site, sites=cohort.sites)
         lacking = [name for name in cohort.structures if name not in means.structures]
@@ -169,17 +174,12 @@ def _prediction(case: Case, path: Path, cohort: Cohort, rules: Mapping[str, Any]
         values = tuple(means.structures[name] for name in cohort.structures)
         others = [v for name, v in means.structures.items() if name not in cohort.structures]
         background = (*means.background, *(n for rule in others for n in numbers_of(rule)))
-    elif own_files:  # whose values say nothing of a map of all structures
+    elif any(reference.files):  # whose values say nothing of a map of all structures
         values, background = tuple(range(1, len(cohort.structures) + 1)), ()
-    return replace(
-        case,
-        label=path,
-        label_values=values,
-        label_files=(),
-        raters=(),
-        consensus="",
-        background_values=background,
+    drawn = Annotation(
+        path, values, ignore_values=reference.ignore_values, background_values=background
     )
+    return replace(case, annotation=drawn)
 
 
 def _usual_values(case: Case, cohort: Cohort) -> tuple[Values, ...]:
@@ -187,10 +187,10 @@ def _usual_values(case: Case, cohort: Cohort) -> tuple[Values, ...]:
 
     A prediction may well hold it, though it is not scored here.
     """
-    used = {number for rule in case.label_values for number in numbers_of(rule)}
-    values = list(case.label_values)
+    used = {number for rule in case.annotation.values for number in numbers_of(rule)}
+    values = list(case.annotation.values)
     for place, rule in enumerate(values):
-        others = (other.label_values[place] for other in cohort.cases if rule is None)
+        others = (other.annotation.values[place] for other in cohort.cases if rule is None)
         numbers = next((numbers_of(each) for each in others if each), ())
         if numbers and not used & set(numbers):
             values[place] = numbers

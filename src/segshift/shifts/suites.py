@@ -35,8 +35,7 @@ def expanded(suite: Sequence[Mapping[str, Any]], severities: Sequence[int]) -> l
 def distinct(shifts: Iterable[Shift]) -> list[Shift]:
     """The shifts that change something, by name and severity.
 
-    Raises InputError for two of the same name and severity, and for a name or a severity that
-    cannot become part of an evaluation set's name.
+    Raises InputError for two of the same name and severity, and for a name that is no word.
     """
     kept = list(shifts)
     for shift in kept:

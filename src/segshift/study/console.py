@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segshift.progress import is_watched
+from segshift.results import main_measure, read_measures
 from segshift.study.cost import Cost
 from segshift.study.folder import State, job_file, run_folder, set_names
 from segshift.study.jobs import Job
@@ -28,7 +29,7 @@ def print_jobs(
     table = Table(box=SIMPLE_HEAD)
     columns = {
         "part": [job.part for job in jobs],
-        "trained at": [job.train for job in jobs],
+        "trained at": [_trained(job) for job in jobs],
         "variant": [job.variant for job in jobs],
         "seed": [job.seed for job in jobs],
         "fold": [job.fold for job in jobs],
@@ -59,16 +60,16 @@ def cost_line(cost: Cost, *, done: int) -> str:
 
 def oracle_line(jobs: Sequence[Job]) -> str:
     """How many patients of each site its own network judges; "" where it is all of them."""
-    judged: dict[tuple[str, ...], int] = {}  # over the folds
+    judged: dict[tuple[object, ...], int] = {}  # over the folds
     for job in jobs:
         key = job.train, job.part, job.variant, job.seed
         judged[key] = judged.get(key, 0) + job.oracle[0]
     single = {job.train: job for job in jobs if job.oracle[1]}
     told = []
-    for site, job in single.items():
-        fewest = min(count for key, count in judged.items() if key[0] == site and count)
+    for train, job in single.items():
+        fewest = min(count for key, count in judged.items() if key[0] == train and count)
         if fewest < job.oracle[1]:
-            told.append(f"{fewest} of {job.oracle[1]} patients at {site}")
+            told.append(f"{fewest} of {job.oracle[1]} patients at {_trained(job)}")
     if not told:
         return ""
     folds = ",".join(map(str, range(next(iter(single.values())).config["split"]["folds"])))
@@ -92,14 +93,17 @@ def precision_line(folder: Path, done: Sequence[Job]) -> str:
 
 
 def ended_line(folder: Path, *, seconds: float) -> str:
-    """A finished job: the metric that it was chosen by, on every set that was not shifted."""
+    """A finished job: the metric that its study is about, on every set as it was acquired."""
+    from segshift.report.measures import digits, written
+
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    metric = next((key.split("/")[1] for key in summary if key.startswith("val/")), "dice")
-    keys = {name: f"test/{name}/{metric}" for name in set_names(folder)}
-    means = [f"{name} {summary[key]:.3f}" for name, key in keys.items() if key in summary]
+    measure = main_measure(read_measures(folder))
+    keys = {name: f"test/{name}/{measure.name}" for name in set_names(folder)}
+    known = {name: summary[key] for name, key in keys.items() if key in summary}
+    means = [f"{name} {written(mean, digits(measure))}" for name, mean in known.items()]
     told = ", ".join(means[:SHOWN_SETS])
     more = f", {len(means) - SHOWN_SETS} more" if len(means) > SHOWN_SETS else ""
-    return f"{metric} {told}{more}; {seconds:.0f} s"
+    return f"{measure.name} {told}{more}; {seconds:.0f} s"
 
 
 class Told:
@@ -134,6 +138,11 @@ def telling(*, total: int) -> Iterator[Told]:
     left = TextColumn("{task.fields[left]}")
     with Progress("jobs", BarColumn(), MofNCompleteColumn(), left, transient=True) as progress:
         yield Told(progress, total=total)
+
+
+def _trained(job: Job) -> str:
+    """The training sites as people read them."""
+    return "+".join(job.train)
 
 
 def _told(state: State) -> str:

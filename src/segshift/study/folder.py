@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from segshift.errors import InputError
 from segshift.results.drafts import drafted, write_whole
+from segshift.results.measures import read_measures, write_measures
 from segshift.results.rows import COLUMNS
-from segshift.results.study import DONE, FAILED, JOB_COLUMNS
+from segshift.results.study import DONE, FAILED, JOB_COLUMNS, trained_at
 from segshift.study.identity import code_hash
 
 if TYPE_CHECKING:
@@ -137,20 +138,25 @@ def write_jobs(folder: Path, jobs: Sequence["Job"], states: Mapping[str, State])
     for job in jobs:
         state = states[job.name]
         seconds = "" if state.seconds is None else f"{state.seconds:.1f}"
-        who = (job.name, job.part, job.train, job.variant, job.seed, job.fold)
+        who = (job.name, job.part, trained_at(job.train), job.variant, job.seed, job.fold)
         lines.append((*who, state.status, seconds, job.steps))
     with drafted(folder / "jobs.csv") as draft, draft.open("w", encoding="utf-8", newline="") as f:
         csv.writer(f, lineterminator="\n").writerows([JOB_COLUMNS, *lines])
 
 
-def gather_rows(folder: Path, names: Iterable[str]) -> None:
-    """`rows.csv` of the study: the rows of these jobs, one job after the other, line by line."""
+def gather_rows(folder: Path, names: Sequence[str]) -> None:
+    """`rows.csv` and `metrics.json` of the study: what these jobs measured, and what it means.
+
+    Rows are copied one job after the other, line by line. Raises InputError where a metric means
+    one thing in one job and another in the next.
+    """
+    runs = [run_folder(job_file(folder, name)) for name in names]
+    write_measures(folder, [one for run in runs for one in read_measures(run).values()])
     with drafted(folder / "rows.csv") as draft, draft.open("w", encoding="utf-8", newline="") as f:
         writer = csv.writer(f, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for name in names:
-            path = run_folder(job_file(folder, name)) / "rows.csv"
-            with path.open(encoding="utf-8", newline="") as file:
+        for name, run in zip(names, runs, strict=True):
+            with (run / "rows.csv").open(encoding="utf-8", newline="") as file:
                 writer.writerows(
                     [name, *(line[column] for column in COLUMNS[1:])]
                     for line in csv.DictReader(file)

@@ -7,7 +7,7 @@ result of a job whose data or options have changed since is never taken for the 
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 import segshift
 from segshift import build
 from segshift.cohort import Case, Cohort
-from segshift.cohort.images import image_files
+from segshift.cohort.annotation import HashOf
 from segshift.data.content import content_hash
 from segshift.errors import InputError
 from segshift.progress import threads, tracked
@@ -34,8 +34,6 @@ IRRELEVANT = {
 }
 
 COMPUTING = ("torch", "monai", "lightning")  # other versions end with other weights
-
-HashOf = Callable[[Path], str]
 
 
 def hashes(store: Path) -> HashOf:
@@ -102,17 +100,19 @@ def identity(config: Mapping[str, Any], cohort: Cohort, split: Split, hash_of: H
 
 
 def _described(case: Case, hash_of: HashOf) -> list[Any]:
-    rules = [case.label_values, case.ignore_values, case.background_values, case.consensus]
-    drawn = [file is not None for file in case.label_files]
-    who = [case.id, case.patient, case.site, sorted(case.tags.items())]
-    return [*who, rules, drawn, [hash_of(file) for file in _files(case)]]
+    return [case.described(hash_of), case.patient, case.site, sorted(case.tags.items())]
 
 
 def _files(case: Case) -> list[Path]:
-    """Every file that the case is read from; a DICOM series has many."""
-    maps = (case.maps,) if case.maps else ()
-    paths = (*case.images, *case.label_paths, *maps)
-    return [file for path in paths for file in image_files(path)]
+    """Every file that the case is read from, as it describes itself."""
+    files: list[Path] = []
+
+    def noted(file: Path) -> str:
+        files.append(file)
+        return ""
+
+    case.described(noted)
+    return files
 
 
 def _relevant(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

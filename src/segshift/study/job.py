@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from segshift.errors import InputError, TrainingDivergedError, escape_unprintable
 from segshift.results import DONE
 from segshift.results.drafts import write_whole
-from segshift.study.folder import MARKER, finished, run_folder, set_names
+from segshift.study.folder import MARKER, finished, run_folder
 from segshift.study.identity import check_unchanged
 
 
@@ -74,7 +74,7 @@ def _attribute(file: Path, described: Mapping[str, Any], marker: Mapping[str, An
     from segshift.attribution import attribute, has_target
 
     folder, start = run_folder(file), time.monotonic()
-    if has_target(set_names(folder)):
+    if has_target(folder):
         attribute(folder, data=described["config"]["data"])
     seconds = round(marker["seconds"] + time.monotonic() - start, 1)
     content = {**marker, "attributed": True, "seconds": seconds}

@@ -29,7 +29,7 @@ class Job:
     """One run of the study, frozen: the resolved `config` is all that its process needs.
 
     One that several parts or variants name is there for each of them, under the same `name`.
-    `train` names the sites that its split trains at, joined by +, also where `train_patients` or
+    `train` are the sites that its split trains at, sorted, also where `train_patients` or
     `selection` takes all patients of one away; `variant` what the study compares; `seed` and `fold`
     are texts, "" where there is none; `steps` are those of the training, `passes` the evaluation
     sets with their shifts. `oracle`: held-out and all patients of its one training site, (0, 0) for
@@ -38,7 +38,7 @@ class Job:
 
     name: str
     part: str
-    train: str
+    train: tuple[str, ...]
     variant: str
     seed: str
     fold: str
@@ -186,7 +186,7 @@ def _hint(error: InputError, one: Combination, own: object, sites: Sequence[str]
 def _check_labelled(split: Split) -> None:
     """A run would say so as well, but each of them only after it has started."""
     for name, cases in {"train": split.train, "val": split.val, **split.tests}.items():
-        if unlabelled := [case.id for case in cases if not case.label_paths]:
+        if unlabelled := [case.id for case in cases if not case.annotation.paths]:
             raise InputError(
                 f"{len(unlabelled)} case(s) of {name!r} have no label, such as {unlabelled[:5]}, "
                 "and can be neither trained on nor scored; label them or take their lines out of "
@@ -196,7 +196,7 @@ def _check_labelled(split: Split) -> None:
 
 def _refuse_alike(jobs: Iterable[Job]) -> None:
     """Raises InputError for two networks that the tables would take for one."""
-    firsts: dict[tuple[str, ...], Job] = {}
+    firsts: dict[tuple[object, ...], Job] = {}
     for job in jobs:
         key = job.part, job.variant, job.train, job.seed, job.fold
         first = firsts.setdefault(key, job)
@@ -204,8 +204,8 @@ def _refuse_alike(jobs: Iterable[Job]) -> None:
             apart = sorted({*first.overrides} ^ {*job.overrides})
             raise InputError(
                 f"{first.name} and {job.name} differ in {' and '.join(apart)} alone, which the "
-                f"tables of a part do not tell apart (both are trained at {job.train}); leave one "
-                "out, or give it a part of its own"
+                f"tables of a part do not tell apart (both are trained at {', '.join(job.train)}); "
+                "leave one out, or give it a part of its own"
             )
 
 
@@ -230,7 +230,7 @@ def _job(one: _Checked, digest: str, group: str) -> Job:
     return Job(
         name=f"{file_name(label)}-{digest[:8]}",
         part=one.combination.part,
-        train="+".join(one.sites),
+        train=one.sites,
         variant=one.combination.variant,
         seed=seed,
         fold=fold,

@@ -44,6 +44,7 @@ class Study:
     launcher: Launcher
     attribute: bool
     dry_run: bool
+    postprocessed: bool  # judge the masks as post-processing left them
     command: str
     settings: Mapping[str, Any]  # of conf/study.yaml, resolved, and the words of the jobs
 
@@ -86,7 +87,7 @@ def write_report(planned: Study) -> None:
     from segshift.report.study import write_study_report
     from segshift.report.study_console import print_study
 
-    write_study_report(planned.folder)
+    write_study_report(planned.folder, postprocessed=planned.postprocessed)
     print_study(planned.folder)
     for name in ("report.html", "figures"):
         print(f"{name:<12} {planned.folder / name}")
@@ -110,8 +111,9 @@ def planned_study(words: Sequence[str]) -> Study:
         config = build.resolved(composed)
         if type(config.workers) is not int or config.workers < 1:
             raise InputError(f"workers={config.workers}: a whole number from 1")
-        if type(config.dry_run) is not bool:
-            raise InputError(f"dry_run={config.dry_run}: true or false")
+        for switch in ("dry_run", "postprocessed"):
+            if type(config[switch]) is not bool:
+                raise InputError(f"{switch}={config[switch]}: true or false")
         launcher: Launcher = build.instantiate(config.launcher)
         content = OmegaConf.to_container(config)
         assert isinstance(content, dict)
@@ -129,6 +131,7 @@ def planned_study(words: Sequence[str]) -> Study:
         launcher=launcher,
         attribute=asked.get("attribute", False),
         dry_run=config.dry_run,
+        postprocessed=config.postprocessed,
         command=command,
         settings={str(key): value for key, value in settings.items()},
     )

@@ -13,7 +13,15 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from segshift.errors import InputError
 
 EACH_SITE = "each_site"
-OWN_KEYS = ("study", "name", "folder", "workers", "launcher", "dry_run")  # of conf/study.yaml
+OWN_KEYS = (
+    "study",
+    "name",
+    "folder",
+    "workers",
+    "launcher",
+    "dry_run",
+    "postprocessed",
+)  # of conf/study.yaml
 SITE_KEYS = ("split.source", "split.held_out")  # choose the training sites, which name a line
 SITE_GROUPS = ("split", "data")  # with each_site, their options do too
 NO_STRINGS = ("null", "true", "false", "nan", "inf")  # in Hydra's grammar

@@ -8,8 +8,8 @@ import torch
 
 from segshift.errors import InputError
 from segshift.losses import IGNORE
-from segshift.metrics import Metric, check_metrics
-from segshift.tasks.task import Loss, Output, Score, deeply_supervised, scored
+from segshift.metrics import Measure, Metric, measure_of
+from segshift.tasks.task import Loss, Output, Score, deeply_supervised, scored, with_false_alarms
 
 
 class Regions:
@@ -40,8 +40,7 @@ class Regions:
                 f"task.regions={regions}: a mapping of names to lists of structures out of "
                 f"{list(structures)}"
             )
-        check_metrics(metrics)
-        self.structures, self.metrics = tuple(regions), tuple(metrics)
+        self.structures, self.metrics = tuple(regions), with_false_alarms(metrics)
         # The class indices of each region; plain numbers, which need no copy to a device.
         self.parts = tuple(
             tuple(1 + structures.index(part) for part in parts) for parts in regions.values()
@@ -53,9 +52,9 @@ class Regions:
         return len(self.structures)
 
     @property
-    def directions(self) -> Mapping[str, bool]:
-        """Metric name to higher-is-better."""
-        return {metric.name: metric.higher_is_better for metric in self.metrics}
+    def measures(self) -> Mapping[str, Measure]:
+        """What is measured of every case, by name."""
+        return {metric.name: measure_of(metric) for metric in self.metrics}
 
     def loss(self, loss: Loss, output: Output, batch: Mapping[str, Any]) -> torch.Tensor:
         """The loss on the regions of `label`, in deep supervision too."""
@@ -81,6 +80,13 @@ class Regions:
     def referred(self, reference: np.ndarray) -> Iterator[np.ndarray]:
         """Mask bool (*S) of each region in class indices (*S)."""
         return (np.isin(reference, parts) for parts in self.parts)
+
+    def drawn(self, reference: np.ndarray) -> np.ndarray:
+        """Class indices (*S) as bits int64 (*S)."""
+        total = np.zeros(reference.shape, dtype=np.int64)
+        for region, mask in enumerate(self.referred(reference)):
+            total |= mask.astype(np.int64) << region
+        return total
 
     def known(self, annotated: Sequence[bool]) -> list[bool]:
         """Regions whose structures are all annotated."""

@@ -6,16 +6,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from segshift.metrics import Metric, check_metrics
-from segshift.tasks.task import Loss, Output, Score, deeply_supervised, scored
+from segshift.metrics import Measure, Metric, measure_of
+from segshift.tasks.task import Loss, Output, Score, deeply_supervised, scored, with_false_alarms
 
 
 class Semantic:
     """Exclusive structures: softmax over background and structures, the strongest wins."""
 
     def __init__(self, *, structures: Sequence[str], metrics: Sequence[Metric]) -> None:
-        check_metrics(metrics)
-        self.structures, self.metrics = tuple(structures), tuple(metrics)
+        self.structures, self.metrics = tuple(structures), with_false_alarms(metrics)
 
     @property
     def channels(self) -> int:
@@ -23,9 +22,9 @@ class Semantic:
         return len(self.structures) + 1
 
     @property
-    def directions(self) -> Mapping[str, bool]:
-        """Metric name to higher-is-better."""
-        return {metric.name: metric.higher_is_better for metric in self.metrics}
+    def measures(self) -> Mapping[str, Measure]:
+        """What is measured of every case, by name."""
+        return {metric.name: measure_of(metric) for metric in self.metrics}
 
     def loss(self, loss: Loss, output: Output, batch: Mapping[str, Any]) -> torch.Tensor:
         """The loss on `label`, in deep supervision too."""
@@ -47,6 +46,10 @@ class Semantic:
     def referred(self, reference: np.ndarray) -> Iterator[np.ndarray]:
         """Mask bool (*S) of each structure in class indices (*S)."""
         return self.predicted(reference)
+
+    def drawn(self, reference: np.ndarray) -> np.ndarray:
+        """Class indices (*S) as they are; what is ignored is no structure."""
+        return reference
 
     def known(self, annotated: Sequence[bool]) -> list[bool]:
         """Those that are annotated themselves."""

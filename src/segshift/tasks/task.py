@@ -7,16 +7,24 @@ import numpy as np
 import torch
 
 from segshift.losses import IGNORE
-from segshift.metrics import MaskPair, Metric
+from segshift.metrics import (
+    FalseAlarm,
+    FalseAlarmVolume,
+    MaskPair,
+    Measure,
+    Metric,
+    check_metrics,
+)
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Output = torch.Tensor | Sequence[torch.Tensor]
 
 
 class Score(NamedTuple):
-    """One measured number of one case."""
+    """One measured number of one case; `reference_empty`: the structure is not in the reference."""
 
     structure: str
+    reference_empty: bool
     metric: str
     value: float
 
@@ -35,8 +43,8 @@ class Task(Protocol):
         ...
 
     @property
-    def directions(self) -> Mapping[str, bool]:
-        """Each metric's name and whether higher is better; the first one chooses checkpoints."""
+    def measures(self) -> Mapping[str, Measure]:
+        """What is measured of every case, by name; pages and tables are about the first."""
         ...
 
     def loss(self, loss: Loss, output: Output, batch: Mapping[str, Any]) -> torch.Tensor:
@@ -57,6 +65,10 @@ class Task(Protocol):
 
     def referred(self, reference: np.ndarray) -> Iterator[np.ndarray]:
         """Mask bool (*S) of each structure, of a case's class indices (*S); ignored is in none."""
+        ...
+
+    def drawn(self, reference: np.ndarray) -> np.ndarray:
+        """Somebody's class indices (*S) as `decode` would give them."""
         ...
 
     def known(self, annotated: Sequence[bool]) -> list[bool]:
@@ -103,7 +115,18 @@ def scored(
         if known:
             pair = MaskPair(predicted & counted, referred, spacing_mm)
             for metric in metrics:
-                yield Score(structure, metric.name, metric.of(pair))
+                yield Score(structure, pair.ref_voxels == 0, metric.name, metric.of(pair))
+
+
+def with_false_alarms(metrics: Sequence[Metric]) -> tuple[Metric, ...]:
+    """The metrics, and what is of the cases without a structure, so that no case is unjudged.
+
+    Raises InputError as `check_metrics` does.
+    """
+    check_metrics(metrics)
+    names = {metric.name for metric in metrics}
+    more = (FalseAlarm(), FalseAlarmVolume())
+    return (*metrics, *(metric for metric in more if metric.name not in names))
 
 
 def _strided(label: torch.Tensor, size: torch.Size) -> torch.Tensor:
