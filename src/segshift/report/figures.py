@@ -17,7 +17,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from segshift.report.measures import are_fractions, digits, written
+from segshift.metrics import Measure, SelectionScore
+from segshift.report.cells import failed_patients
+from segshift.report.measures import are_fractions, inside_means, records, written
 from segshift.report.slices import Slice
 from segshift.results import IN_DOMAIN
 
@@ -43,30 +45,32 @@ def loss_curve(metrics: pd.DataFrame) -> Figure:
     return figure
 
 
-def validation_curve(metrics: pd.DataFrame, *, metric: str, higher_is_better: bool) -> Figure:
-    """`val/<metric>` against the step, from the same file; the best step has a ring."""
+def validation_curve(metrics: pd.DataFrame) -> Figure:
+    """The score that chooses the checkpoint, from the same file; the best step has a ring."""
     figure, axes = _panel()
-    values = _series(metrics, f"val/{metric}")
+    values = _series(metrics, f"val/{SelectionScore.name}")
     axes.plot(values.index, values, color=OKABE_ITO[4], linewidth=1.8, marker=".", markersize=4)
-    if are_fractions(values):
-        axes.set_ylim(0, 1.02)
-    title = f"validation {metric}"
+    axes.set_ylim(0, 1.02)
+    title = "validation score"
     if not values.empty:
-        best = values[values == (values.max() if higher_is_better else values.min())].iloc[:1]
-        title += f", best {written(best.iloc[0], digits(metric))} at step {best.index[0]}"
+        best = values[values == values.max()].iloc[:1]
+        title += f", best {written(best.iloc[0], 3)} at step {best.index[0]}"
         axes.plot(best, "o", markersize=9, mfc="none", mec=INK)
     _label(axes, title=title, x="step")
     return figure
 
 
-def site_strip(rows: pd.DataFrame, *, structures: Sequence[str], metric: str) -> Figure:
-    """`metric` of every case as a dot, one lane per set, site and structure, means as bars.
+def site_strip(
+    rows: pd.DataFrame, sites: pd.DataFrame, *, structures: Sequence[str], measure: Measure
+) -> Figure:
+    """`measure` of every case as a dot, one lane per set, site and structure, means as bars.
 
-    Outside `in_domain` a band leads from the mean in domain to that of the site: the gap.
+    `sites` is the `site_table` of the rows, whose means are over patients. Outside `in_domain` a
+    band leads from the mean in domain to that of the site: the gap.
     """
-    drawn = rows[(rows["metric"] == metric) & rows["structure"].isin(structures)]
-    colours = colours_of(structures)
-    inside = drawn[drawn["set"] == IN_DOMAIN].groupby("structure")["value"].mean()
+    drawn = rows[(rows["metric"] == measure.name) & rows["structure"].isin(structures)]
+    colours, inside = colours_of(structures), inside_means(drawn, measure)
+    lines = {(x["set"], x["site"], x["structure"]): x for x in records(sites)}
     groups = sorted(
         {
             (set_ != IN_DOMAIN, set_, site)
@@ -86,16 +90,23 @@ def site_strip(rows: pd.DataFrame, *, structures: Sequence[str], metric: str) ->
             axes.axhline(top - 0.35, color=FAINT, linewidth=0.8)
         for lane, structure in enumerate(structures):
             values = here.loc[here["structure"] == structure, "value"].dropna().sort_values()
-            start = inside.get(structure, np.nan) if outside else np.nan
             y = top + lane + (height - 0.7 - len(structures)) / 2 + 0.5
-            _lane(axes, values.to_numpy(), y=y, colour=colours[structure], inside=float(start))
+            if values.empty:
+                _beside(axes, "n 0", y=y, colour=GREY)
+                continue
+            line = lines[set_, site, structure]
+            start = inside[structure] if outside and structure in inside else None
+            ends = start, line[measure.name]
+            _lane(axes, values.to_numpy(), ends, y=y, colour=colours[structure])
+            _beside(axes, _lane_note(line, measure), y=y, colour=INK)
     axes.set_ylim(max(len(groups), 1) * height - 0.35, -0.35)
     if are_fractions(drawn["value"]):
         axes.set_xlim(-0.02, 1.02)
     axes.set_yticks([])
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
-    _label(axes, x=f"{metric}: dots are cases, bars are means, bands lead from the mean in domain")
+    told = "dots are cases, bars are means, bands lead from the mean in domain"
+    _label(axes, x=f"{measure.name}: {told}")
     keys = [Line2D([], [], ls="", marker="o", color=colours[s], label=s) for s in structures]
     figure.legend(handles=keys, loc="outside upper center", ncols=6, frameon=False, fontsize=9)
     return figure
@@ -195,21 +206,36 @@ def _name_group(axes: Axes, *, y: float, site: str, set_: str) -> None:
     axes.text(-0.015, y, set_, va="top", fontsize=7.5, color=GREY, **place)
 
 
-def _lane(axes: Axes, values: NDArray[np.float64], *, y: float, colour: str, inside: float) -> None:
-    """One structure at one site; `values` sorted, so that neighbours get different heights."""
-    beside = axes.get_yaxis_transform()
-    if not len(values):
-        axes.text(1.015, y, "n 0", transform=beside, va="center", fontsize=7.5, color=GREY)
-        return
-    mean = float(values.mean())
-    if np.isfinite(inside):
+def _lane(
+    axes: Axes,
+    values: NDArray[np.float64],
+    ends: tuple[float | None, float],
+    *,
+    y: float,
+    colour: str,
+) -> None:
+    """One structure at one site; `values` sorted, so that neighbours get different heights.
+
+    The band leads from the mean in domain, if there is one, to that of the site.
+    """
+    inside, mean = ends
+    if inside is not None:
         axes.fill_betweenx([y - 0.28, y + 0.28], inside, mean, color=colour, alpha=0.22, lw=0)
         axes.plot([inside] * 2, [y - 0.36, y + 0.36], color=colour, linewidth=1.2, linestyle=":")
     heights = y + 0.45 * jitter(len(values))
     axes.scatter(values, heights, s=15, color=colour, alpha=0.8, lw=0, zorder=3)
     axes.plot([mean] * 2, [y - 0.42, y + 0.42], color=INK, linewidth=2.2)
-    note = f"{mean:.2f}  n {len(values)}"
-    axes.text(1.015, y, note, transform=beside, va="center", fontsize=7.5, color=INK)
+
+
+def _beside(axes: Axes, note: str, *, y: float, colour: str) -> None:
+    beside = axes.get_yaxis_transform()
+    axes.text(1.015, y, note, transform=beside, va="center", fontsize=7.5, color=colour)
+
+
+def _lane_note(line: Mapping[str, Any], measure: Measure) -> str:
+    failed = failed_patients(line, measure)
+    note = f"{line[measure.name]:.2f}  n {line[f'{measure.name}_n']}"
+    return note if failed is None else f"{note}, {failed.patients} failed"
 
 
 def _outline(axes: Axes, mask: NDArray[np.bool_], *, colour: str, style: str) -> None:

@@ -12,12 +12,14 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from segshift.metrics import SIGNED
+from segshift.metrics import Measure
+from segshift.report.cells import as_site_line, failed_patients
 from segshift.report.measures import digits, interval, records, written
-from segshift.report.study_words import train_label
-from segshift.results import IN_DOMAIN, higher_is_better, place_name, sites_of
+from segshift.report.study_words import short_name, train_label
+from segshift.results import IN_DOMAIN, place_name, sites_of
 
 STEPS = 9  # colours of the key
+RATERS = "raters"  # the name of the last line
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +29,24 @@ class Scale:
     `low` and `high` are the ends, of a signed metric those of the distance to 0.
     """
 
-    metric: str
+    measure: Measure
     low: float
     high: float
 
     @classmethod
-    def of(cls, values: "pd.Series[float]", *, metric: str) -> "Scale":
+    def of(cls, values: "pd.Series[float]", *, measure: Measure) -> "Scale":
         """From the least to the largest of `values`; of none or one value 0 to 1 around it."""
-        known = values.dropna().abs() if SIGNED.fullmatch(metric) else values.dropna()
+        known = values.dropna().abs() if measure.signed else values.dropna()
         if known.empty:
-            return cls(metric, 0.0, 1.0)
+            return cls(measure, 0.0, 1.0)
         low, high = float(known.min()), float(known.max())
-        return cls(metric, low, high) if low < high else cls(metric, low - 0.5, high + 0.5)
+        return cls(measure, low, high) if low < high else cls(measure, low - 0.5, high + 0.5)
 
     def colours(self, value: float) -> tuple[str, str]:
         """Ground and ink, as #rrggbb."""
-        distance = abs(value) if SIGNED.fullmatch(self.metric) else value
+        distance = abs(value) if self.measure.signed else value
         share = (distance - self.low) / (self.high - self.low)
-        good = share if higher_is_better(self.metric) else 1 - share
+        good = share if self.measure.better == "higher" else 1 - share
         red, green, blue, _ = colormaps["cividis"](good)
         return to_hex((red, green, blue)), _ink((red, green, blue))
 
@@ -56,18 +58,22 @@ class Scale:
     @property
     def ends(self) -> tuple[str, str]:
         """The worst and the best value, written."""
-        sign = "+-" if SIGNED.fullmatch(self.metric) else ""
-        low, high = (sign + written(end, digits(self.metric)) for end in (self.low, self.high))
-        return (low, high) if higher_is_better(self.metric) else (high, low)
+        sign = "+-" if self.measure.signed else ""
+        low, high = (sign + written(end, digits(self.measure)) for end in (self.low, self.high))
+        return (low, high) if self.measure.better == "higher" else (high, low)
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A mean at one site: what is shown and what pointing at it says; `own` was trained there."""
+    """A mean at one site: what is shown and what pointing at it says; `own` was trained there.
+
+    `failed` are patients with a Dice below 0.1, as 1 of 12; "" for other metrics.
+    """
 
     text: str
     interval: str
     n: int
+    failed: str
     about: str
     ground: str
     ink: str
@@ -98,55 +104,76 @@ def heat_of(
     names: Mapping[tuple[str, str], str],
     sites: Sequence[str],
     scale: Scale,
+    raters: pd.DataFrame | None = None,
 ) -> Heat:
     """Arrange the lines of the matrix of one variant, metric and structure.
 
     Networks of one site come first, in the order of the columns. `names` is that of `line_names`.
+    `raters` are lines of raters.csv of the same metric and structure: the last line, of people.
     """
-    tests = lines.assign(
-        test=[place_name(s, site) for s, site in zip(lines["set"], lines["site"], strict=True)]
-    )
+    tests = _with_tests(lines)
     known = set(sites)
     columns = sorted(tests["test"].unique(), key=lambda name: (name not in known, name))
     pairs = sorted(
         set(zip(tests["part"], tests["train"], strict=True)),
-        key=lambda pair: (
-            len(sites_of(pair[1], known)) > 1,
-            train_label(pair[1], sites),
-            pair[0],
-        ),
+        key=lambda pair: (len(sites_of(pair[1])) > 1, train_label(pair[1], sites), pair[0]),
     )
-    cells = {(x["part"], x["train"], x["test"]): _cell(x, scale) for x in records(tests)}
-    return Heat(
-        columns,
-        [
-            HeatLine(
-                name=names[part, train].replace(train, train_label(train, sites), 1),
-                full=names[part, train],
-                several=len(sites_of(train, known)) > 1,
-                cells=[cells.get((part, train, column)) for column in columns],
-            )
-            for part, train in pairs
-        ],
-    )
+    cells = {(x["part"], x["train"], x["test"]): _trained(x, scale) for x in records(tests)}
+    shown = [
+        HeatLine(
+            name=short_name(names[part, train], train, sites),
+            full=names[part, train],
+            several=len(sites_of(train)) > 1,
+            cells=[cells.get((part, train, column)) for column in columns],
+        )
+        for part, train in pairs
+    ]
+    people = {} if raters is None else _of_raters(raters, scale)
+    if any(people.get(column) for column in columns):
+        own = [people.get(column) for column in columns]
+        full = "how well other people agree with the reference on the same images"
+        shown.append(HeatLine(RATERS, full, several=False, cells=own))
+    return Heat(columns, shown)
 
 
-def _cell(line: Mapping[str, Any], scale: Scale) -> Cell | None:
+def _with_tests(lines: pd.DataFrame) -> pd.DataFrame:
+    places = zip(lines["set"], lines["site"], strict=True)
+    return lines.assign(test=[place_name(set_, site) for set_, site in places])
+
+
+def _of_raters(raters: pd.DataFrame, scale: Scale) -> dict[str, Cell | None]:
+    """By test site, of two sets there that with more cases: in domain may be those of one fold."""
+    ordered = _with_tests(raters).sort_values(["n", "set"])
+    return {line["test"]: _cell(line, scale, about=_who(line)) for line in records(ordered)}
+
+
+def _trained(line: Mapping[str, Any], scale: Scale) -> Cell | None:
+    spread = [written(line[end], digits(scale.measure)) for end in ("seed_low", "seed_high")]
+    seeds = "1 seed" if line["seeds"] == 1 else f"{line['seeds']} seeds: {' to '.join(spread)}"
+    failed = failed_patients(line, scale.measure)
+    told = f"; {failed.told}" if failed else ""
+    about = f"{_who(line)}, {seeds}{told}; {line['jobs'].replace(';', ', ')}"
+    return _cell(line, scale, about=about, own=line["set"] == IN_DOMAIN)
+
+
+def _who(line: Mapping[str, Any]) -> str:
+    return f"{line['n']} cases, interval of {line['patients']} patients"
+
+
+def _cell(line: Mapping[str, Any], scale: Scale, *, about: str, own: bool = False) -> Cell | None:
     if pd.isna(line["mean"]):
         return None
-    ground, ink = scale.colours(line["mean"])
-    metric = scale.metric
-    who = f"{line['n']} cases, interval of {line['patients']} patients"
-    spread = [written(line[end], digits(metric)) for end in ("seed_low", "seed_high")]
-    seeds = "1 seed" if line["seeds"] == 1 else f"{line['seeds']} seeds: {' to '.join(spread)}"
+    measure, (ground, ink) = scale.measure, scale.colours(line["mean"])
+    failed = failed_patients(line, measure)
     return Cell(
-        text=written(line["mean"], digits(metric)),
-        interval=interval({f"{metric}_low": line["low"], f"{metric}_high": line["high"]}, metric),
+        text=written(line["mean"], digits(measure)),
+        interval=interval(as_site_line(line, measure), measure),
         n=line["n"],
-        about=f"{who}, {seeds}; {line['jobs'].replace(';', ', ')}",
+        failed=f"{failed.patients} of {failed.of}" if failed else "",
+        about=about,
         ground=ground,
         ink=ink,
-        own=line["set"] == IN_DOMAIN,
+        own=own,
     )
 
 

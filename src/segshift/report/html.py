@@ -1,255 +1,228 @@
 """report.html: everything a run left in its folder on one page that needs no other file."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from segshift.report.figures import (
-    colours_of,
-    loss_curve,
-    reliability_diagram,
-    site_strip,
-    validation_curve,
-)
+from segshift.metrics import FalseAlarm, Measure
+from segshift.report.false_alarms import false_alarm_lines, false_alarm_sentence
+from segshift.report.figures import colours_of, site_strip
 from segshift.report.lanes import HEIGHT, lanes_of
 from segshift.report.measures import (
-    are_fractions,
     digits,
-    duration,
+    is_share,
     main_metrics,
-    worst_site,
+    measured,
+    records,
+    the_worst_site,
     written,
 )
 from segshift.report.network import network_tables
-from segshift.report.page import Picture, drawn, picture, rendered
+from segshift.report.page import Picture, picture, rendered
+from segshift.report.postprocessing import postprocessing_section
+from segshift.report.run_files import absent, cost, curves, read_json, reliability
+from segshift.report.run_tables import GAP, WORST, site_lines, summary_lines
 from segshift.report.shifts import shift_section
 from segshift.report.slices import (
     SHOWN_FAILURES,
     Shown,
     best_median_worst,
     sets_of,
-    slice_folder,
     worst_cases,
 )
 from segshift.results import (
     FAILURE,
+    Measures,
     acquired,
     group_tables,
-    is_shifted,
+    of_network,
+    of_raters,
     read_cases,
+    read_measures,
     read_rows,
     site_table,
+    with_raters,
 )
 from segshift.results.curves import read_curves
+from segshift.results.intervals import FEWEST_PATIENTS
 from segshift.results.names import file_name
 
-GAP = "gap: lost outside"  # a line of the summary
-LISTED_FAILURES = 50
-COSTS = {"train": "training", "test": "testing", "step": "a training step"}
+LISTED = 50  # failures, and false alarms
+Content = Mapping[str, Any]
 
 
-def write_report(
-    folder: Path, *, structures: Sequence[str], metric: str, higher_is_better: bool
-) -> Path:
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What every section of the page is about.
+
+    `rows` are those of the network itself on images as they were acquired, `sites` their table
+    beside that of the raters; `every` has also the others.
+    """
+
+    folder: Path
+    every: pd.DataFrame
+    rows: pd.DataFrame
+    sites: pd.DataFrame
+    summary: Mapping[str, Any]
+    measures: Measures
+    measure: Measure
+    structures: Sequence[str]
+
+
+def write_report(folder: Path, *, structures: Sequence[str], measure: Measure) -> Path:
     """Draw the figures of a run into `folder/figures`, write `folder/report.html`, return it.
 
-    Figures, ranks and the worst site are those of `metric`; the tables show every metric. Failures
-    are counted where a low value can only mean one: higher is better, and all values lie in 0..1.
-    What a run lacks (`metrics.csv`, `cases.csv`, `reliability.csv`, slices) is left out, and the
-    page says so.
+    Figures, ranks and the worst site are those of `measure`; the tables show every metric. Failures
+    are counted where a low value can only mean one: of shares of what is right. What a run lacks
+    (`metrics.csv`, `cases.csv`, `reliability.csv`, slices) is left out, and the page says so.
     """
-    rows = acquired(read_rows(folder / "rows.csv"))  # a suite has 50 sets more: they are curves
-    chosen: dict[str, Any] = {"metric": metric, "higher_is_better": higher_is_better}
+    about = _subject(folder, structures=structures, measure=measure)
     (folder / "figures").mkdir(exist_ok=True)
-    site_strip(rows, structures=structures, metric=metric).savefig(folder / "figures/sites.png")
-    worst = worst_cases(rows, folder, count=SHOWN_FAILURES, **chosen)
-    sets = {set_: best_median_worst(rows, folder, set_=set_, **chosen) for set_ in sets_of(rows)}
-    curves, reliability = _curves(folder, **chosen), _reliability(folder, structures=structures)
-    severities = folder / "shifts.csv"
-    shifts = (
-        shift_section(folder, read_curves(severities), structures=structures, **chosen)
-        if severities.exists()
-        else None
-    )
-
-    def pictures(shown: Sequence[Shown], where: str, *, most_wrong: bool = False) -> list[Picture]:
-        return [
-            _picture(
-                folder,
-                one,
-                where=where,
-                structures=structures,
-                metric=metric,
-                most_wrong=most_wrong,
-            )
-            for one in shown
-        ]
-
-    content = {
-        **_facts(folder, rows, structures=structures, **chosen),
-        "worst_cases": pictures(worst, "{site}, {set}", most_wrong=True),
-        "examples": {set_: pictures(shown, "{site}") for set_, shown in sets.items() if shown},
-        "shifts": shifts,
-        "curves": curves,
-        "reliability": reliability,
-        "absent": _absent(folder, [set_ for set_, shown in sets.items() if not shown]),
-    }
+    strip = site_strip(about.rows, about.sites, structures=structures, measure=measure)
+    strip.savefig(folder / "figures/sites.png")
+    content = {**_head(about), **_tables(about), **_cases(about), **_shown(about), **_end(about)}
     path = folder / "report.html"
     path.write_text(rendered("report.html.jinja", content), encoding="utf-8")
     return path
 
 
-def _picture(
-    folder: Path,
-    shown: Shown,
-    *,
-    where: str,
-    structures: Sequence[str],
-    metric: str,
-    most_wrong: bool,
-) -> Picture:
-    """Draws `figures/overlays/<set>/<case>.png`, or where most is wrong `figures/failures/...`."""
-    return picture(
-        shown.path,
-        folder
-        / "figures"
-        / ("failures" if most_wrong else "overlays")
-        / file_name(shown.set)
-        / f"{file_name(shown.case)}.png",
-        head=f"{shown.why} {metric} {written(shown.value, digits(metric))}",
-        where=f"{shown.case}, {where.format(site=shown.site, set=shown.set)}",
+def _subject(folder: Path, *, structures: Sequence[str], measure: Measure) -> Subject:
+    every = read_rows(folder / "rows.csv")
+    rows = acquired(of_network(every))  # a suite has 50 sets more: they are curves
+    return Subject(
+        folder=folder,
+        every=every,
+        rows=rows,
+        sites=with_raters(site_table(rows), acquired(of_raters(every))),
+        summary=read_json(folder / "summary.json"),
+        measures=read_measures(folder),
+        measure=measure,
         structures=structures,
-        most_wrong=most_wrong,
     )
 
 
-def _curves(folder: Path, *, metric: str, higher_is_better: bool) -> list[str]:
-    if not (folder / "metrics.csv").exists():
-        return []
-    log = pd.read_csv(folder / "metrics.csv")
-    figures = {
-        "loss": loss_curve(log),
-        "validation": validation_curve(log, metric=metric, higher_is_better=higher_is_better),
-    }
-    return [drawn(figure, folder, name=name) for name, figure in figures.items()]
-
-
-def _reliability(folder: Path, *, structures: Sequence[str]) -> list[str]:
-    path = folder / "reliability.csv"
-    if not path.exists():
-        return []
-    names = {"set": "str", "site": "str", "structure": "str"}  # a set called 007 is not 7
-    empty = {column: ["", "nan"] for column in ("confidence", "accuracy")}  # of bins without voxels
-    bins = pd.read_csv(path, dtype=names, keep_default_na=False, na_values=empty)
-    figures = {
-        set_: reliability_diagram(bins[bins["set"] == set_], structures=structures, title=set_)
-        for set_ in sets_of(bins)
-        if not is_shifted(set_)
-    }
-    return [
-        drawn(figure, folder, name=f"reliability-{file_name(set_)}")
-        for set_, figure in figures.items()
-    ]
-
-
-def _absent(folder: Path, without_slices: Sequence[str]) -> list[str]:
-    """What cannot be shown, and which file it would come from."""
-    lacking = {
-        "metrics.csv": "learning curves",
-        "cases.csv": "tables by guideline and rater",
-        "reliability.csv": "reliability",
-    }
-    absent = [
-        f"overlays of {set_}: no slices in {slice_folder(Path(), set_)}" for set_ in without_slices
-    ]
-    absent += [
-        f"{what}: no {name}" for name, what in lacking.items() if not (folder / name).exists()
-    ]
-    return absent
-
-
-def _facts(
-    folder: Path,
-    rows: pd.DataFrame,
-    *,
-    structures: Sequence[str],
-    metric: str,
-    higher_is_better: bool,
-) -> dict[str, Any]:
-    """What the page says in words and tables."""
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-    split = json.loads((folder / "split.json").read_text(encoding="utf-8"))
-    network = folder / "network.json"
-    metrics = sorted(rows["metric"].unique())
-    main = [name for name in main_metrics(metrics, metric=metric) if name in metrics]
-    sites = site_table(rows)
-    cases = folder / "cases.csv"
-    groups = group_tables(rows, read_cases(cases)) if cases.exists() else {}
-    of_metric = rows[rows["metric"] == metric]
-    failures = of_metric[of_metric["value"] < FAILURE]
-    scopes = [(name, f"test/{name}/") for name in sets_of(rows)]
-    scopes += [("worst site", "test/worst_site/"), (GAP, "test/gap/")]
-    means = [(name, _under(summary, prefix)) for name, prefix in scopes]
+def _head(about: Subject) -> Content:
+    environment, split = (read_json(about.folder / f"{n}.json") for n in ("environment", "split"))
+    sides = {name: len(cases) for name, cases in split.items()}
     return {
-        "title": rows["run"].iloc[0] if len(rows) else folder.name,
+        "title": about.rows["run"].iloc[0] if len(about.rows) else about.folder.name,
         "command": environment.get("command", ""),
         "choices": environment.get("choices", {}),
-        "split": {name: len(cases) for name, cases in split.items()},
-        "selection": summary.get("selection", ""),
-        "tables": [names for names in (main, [m for m in metrics if m not in main]) if names],
-        "chosen": metric,
-        "gap": GAP,
-        "summary": [(name, line) for name, line in means if line],
-        "colours": colours_of(structures),
-        "lanes": lanes_of(rows, sites, structures=structures, metric=metric),
-        "lane_height": HEIGHT,
-        "sites": _keyed(sites, "site", structures),
-        "groups": {column: _keyed(table, column, structures) for column, table in groups.items()},
-        "worst": worst_site(sites, metric=metric, higher_is_better=higher_is_better),
-        "has_failures": higher_is_better and are_fractions(of_metric["value"]),
+        "split": sides,
+        "validation_cases": sides.get("val"),
+        "selection": about.summary.get("selection", ""),
+        "cost": cost(about.summary, environment),
+    }
+
+
+def _tables(about: Subject) -> Content:
+    shown = measured(about.rows, about.measures)
+    main = main_metrics(shown, about.measure)
+    every = [*main, *(measure for measure in shown if measure not in main)]
+    cases = about.folder / "cases.csv"
+    raters = acquired(of_raters(about.every))
+    groups = group_tables(about.rows, read_cases(cases), raters=raters) if cases.exists() else {}
+    summary = summary_lines(about.summary, about.rows, every)
+    worst = the_worst_site(about.rows, about.measure)
+    return {
+        "tables": [names for names in (main, every[len(main) :]) if names],
+        "chosen": about.measure.name,
+        "chosen_digits": digits(about.measure),
+        "summary": summary,
+        "has_gap": any(line.name == GAP for line in summary),
+        "has_worst": any(line.name == WORST for line in summary),
+        "has_false_alarms": any(each.name == FalseAlarm.name for each in every),
+        "has_failed": "failed_of" in about.sites,
+        "has_raters": bool(len(raters)),
+        "fewest_patients": FEWEST_PATIENTS,
+        "sites": site_lines(about.sites, "site", structures=about.structures, measures=every),
+        "groups": {
+            column: site_lines(table, column, structures=about.structures, measures=every)
+            for column, table in groups.items()
+        },
+        "worst": (worst.set, worst.site) if worst else None,
+    }
+
+
+def _cases(about: Subject) -> Content:
+    """What failed, what was predicted where nothing is, and every case as a dot."""
+    measure, rows = about.measure, about.rows
+    of_metric = rows[rows["metric"] == measure.name]
+    failures = of_metric[of_metric["value"] < FAILURE].sort_values("value")
+    alarms = false_alarm_lines(rows)
+    worst = worst_cases(rows, about.folder, count=SHOWN_FAILURES, measure=measure)
+    return {
+        "has_failures": is_share(measure),
         "failure": FAILURE,
-        "failures": failures.sort_values("value").head(LISTED_FAILURES).to_dict("records"),
+        "failures": records(failures.head(LISTED)),
         "failures_in_all": len(failures),
         "measured": int(of_metric["value"].notna().sum()),
-        "network": network_tables(json.loads(network.read_text(encoding="utf-8")))
-        if network.exists()
-        else None,
-        "cost": _cost(summary, environment),
+        "false_alarms": alarms[:LISTED],
+        "false_alarms_in_all": len(alarms),
+        "false_alarm_sentence": false_alarm_sentence(rows, structures=about.structures),
+        "worst_cases": _pictures(about, worst, "{site}, {set}", most_wrong=True),
+        "colours": colours_of(about.structures),
+        "lanes": lanes_of(rows, about.sites, structures=about.structures, measure=measure),
+        "lane_height": HEIGHT,
+    }
+
+
+def _shown(about: Subject) -> Content:
+    """Shifts, post-processing, example cases, and what cannot be shown."""
+    folder, measure = about.folder, about.measure
+    sets = {
+        set_: best_median_worst(about.rows, folder, set_=set_, measure=measure)
+        for set_ in sets_of(about.rows)
+    }
+    severities = folder / "shifts.csv"
+    shifts = (
+        shift_section(folder, read_curves(severities), structures=about.structures, measure=measure)
+        if severities.exists()
+        else None
+    )
+    alarms = [each for name, each in about.measures.items() if name == FalseAlarm.name]
+    return {
+        "shifts": shifts,
+        "postprocessing": postprocessing_section(
+            folder, about.every, about.summary, dict.fromkeys([measure, *alarms])
+        ),
+        "examples": {s: _pictures(about, shown, "{site}") for s, shown in sets.items() if shown},
+        "absent": absent(folder, [set_ for set_, shown in sets.items() if not shown]),
+    }
+
+
+def _end(about: Subject) -> Content:
+    folder, network = about.folder, about.folder / "network.json"
+    files = ("config.yaml", "plan.json", "environment.json")
+    return {
+        "reliability": reliability(folder, structures=about.structures),
+        "curves": curves(folder),
+        "network": network_tables(read_json(network)) if network.exists() else None,
         "files": {
             name: (folder / name).read_text(encoding="utf-8")
-            for name in ("config.yaml", "plan.json", "environment.json")
+            for name in files
             if (folder / name).exists()
         },
     }
 
 
-def _under(summary: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """What stands directly below `prefix`, without it: metrics and the ends of their intervals."""
-    below = {k.removeprefix(prefix): v for k, v in summary.items() if k.startswith(prefix)}
-    return {name: value for name, value in below.items() if "/" not in name}
-
-
-def _cost(summary: dict[str, Any], environment: dict[str, Any]) -> dict[str, str]:
-    """Time, memory and machine in words."""
-    cost = {}
-    for key, value in summary.items():
-        kind, _, name = key.partition("/")
-        if kind == "time":
-            name = name.removesuffix("_s")
-            cost[COSTS.get(name, name.replace("_", " "))] = duration(value)
-        if kind == "memory":
-            cost[f"memory, {name.removesuffix('_gb').replace('_', ' ')}"] = f"{value:.3g} GB"
-    machine = environment.get("gpu") or environment.get("processor")
-    return cost | ({"machine": f"{machine}, {environment['cpus']} CPU cores"} if machine else {})
-
-
-def _keyed(table: pd.DataFrame, by: str, structures: Sequence[str]) -> list[dict[str, Any]]:
-    """The lines of a table, structures in the task's order, the mean last."""
-    lines = [{str(name): value for name, value in x.items()} for x in table.to_dict("records")]
-    order = {structure: place for place, structure in enumerate(structures)}
-    lines.sort(key=lambda line: order.get(line["structure"], len(order)))
-    return [{**line, "key": (line["set"], line[by])} for line in lines]
+def _pictures(
+    about: Subject, shown: Sequence[Shown], where: str, *, most_wrong: bool = False
+) -> list[Picture]:
+    """Draws `figures/overlays/<set>/<case>.png`, or where most is wrong `figures/failures/...`."""
+    kind = about.folder / "figures" / ("failures" if most_wrong else "overlays")
+    metric, decimals = about.measure.name, digits(about.measure)
+    return [
+        picture(
+            one.path,
+            kind / file_name(one.set) / f"{file_name(one.case)}.png",
+            head=f"{one.why} {metric} {written(one.value, decimals)}",
+            where=f"{one.case}, {where.format(site=one.site, set=one.set)}",
+            structures=about.structures,
+            most_wrong=most_wrong,
+        )
+        for one in shown
+    ]

@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
+from segshift.metrics import Measure
+from segshift.report.cells import Cell, cell_of
 from segshift.report.figures import colours_of, jitter
-from segshift.report.measures import are_fractions, digits, written
+from segshift.report.measures import are_fractions, digits, inside_means, records, written
 from segshift.results import IN_DOMAIN
 
 HEIGHT = 26  # of a lane, in pixels
@@ -60,7 +62,7 @@ class Lane:
     name: str
     colour: str
     dots: Sequence[Dot]
-    line: Mapping[str, Any]  # of a table: mean, interval, n
+    note: Cell  # what the table says: mean, interval, n, the patients that were failed
     mean: float | None
     inside: float | None
     interval: tuple[float, float] | None
@@ -75,14 +77,17 @@ class Lanes:
 
 
 def lanes_of(
-    rows: pd.DataFrame, sites: pd.DataFrame, *, structures: Sequence[str], metric: str
+    rows: pd.DataFrame, sites: pd.DataFrame, *, structures: Sequence[str], measure: Measure
 ) -> Lanes:
-    """Lanes of `metric`, from the rows and their `site_table`; the sites in domain come first."""
-    drawn = rows[(rows["metric"] == metric) & rows["structure"].isin(structures)]
+    """Lanes of `measure`, from the rows and their `site_table`; the sites in domain come first.
+
+    Means are those of the tables: over patients, not over the dots.
+    """
+    drawn = rows[(rows["metric"] == measure.name) & rows["structure"].isin(structures)]
     axis = Axis.of(drawn["value"])
-    inside = drawn[drawn["set"] == IN_DOMAIN].groupby("structure")["value"].mean()
+    inside = inside_means(drawn, measure)
     colours = colours_of(structures)
-    lines = {(x["set"], x["site"], x["structure"]): x for x in sites.to_dict("records")}
+    lines = {(x["set"], x["site"], x["structure"]): x for x in records(sites)}
     names = drawn[["set", "site"]].drop_duplicates().itertuples(index=False)
     groups: dict[tuple[str, str], list[Lane]] = {}
     for set_, site in sorted(names, key=lambda pair: (pair[0] != IN_DOMAIN, *pair)):
@@ -95,11 +100,11 @@ def lanes_of(
             groups[set_, site].append(
                 lane_of(
                     here[here["structure"] == structure],
-                    {str(name): value for name, value in line.items()},
+                    line,
                     axis,
                     name=structure,
                     colour=colours[structure],
-                    metric=metric,
+                    measure=measure,
                     inside=None if set_ == IN_DOMAIN else inside.get(structure),
                 )
             )
@@ -113,18 +118,18 @@ def lane_of(
     *,
     name: str,
     colour: str,
-    metric: str,
+    measure: Measure,
     inside: float | None,
 ) -> Lane:
     """A lane of `values`, with the columns case and value, and of their `line` in a table."""
-    ends = [axis.percent(line.get(f"{metric}_{end}")) for end in ("low", "high")]
+    ends = [axis.percent(line.get(f"{measure.name}_{end}")) for end in ("low", "high")]
     ordered = values.dropna(subset=["value"]).sort_values("value")
     heights = HEIGHT / 2 + (HEIGHT - 8) * jitter(len(ordered))
     dots = [
         Dot(
             axis.percent(value) or 0.0,
             round(float(y), 1),
-            f"{case}: {written(value, digits(metric))}",
+            f"{case}: {written(value, digits(measure))}",
         )
         for case, value, y in zip(ordered["case"], ordered["value"], heights, strict=True)
     ]
@@ -132,8 +137,8 @@ def lane_of(
         name=name,
         colour=colour,
         dots=dots,
-        line=line,
-        mean=axis.percent(line[metric]),
+        note=cell_of(line, measure),
+        mean=axis.percent(line[measure.name]),
         inside=axis.percent(inside),
         interval=None if ends[0] is None or ends[1] is None else (ends[0], ends[1]),
     )

@@ -1,4 +1,4 @@
-"""What the page, the figures and the terminal agree on about a metric."""
+"""What the pages, the figures and the terminal agree on about a metric and its numbers."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -6,26 +6,53 @@ from typing import Any
 
 import pandas as pd
 
-from segshift.metrics import SIGNED
-from segshift.results import MEAN, is_shifted
+from segshift.metrics import FalseAlarm, Measure
+from segshift.results import IN_DOMAIN, MEAN, Measures
+from segshift.results.shrinkage import WorstSite, site_means, worst_site
+from segshift.results.tables import estimates
+
+HEADINGS = {FalseAlarm.name: "false alarms"}  # in place of the name
+BESIDE = 2  # declared metrics beside the chosen one in the first table
 
 
-def worst_site(
-    sites: pd.DataFrame, *, metric: str, higher_is_better: bool
-) -> tuple[str, str] | None:
-    """(set, site) with the worst mean over structures in a `site_table`; None unless two have one.
+def measured(rows: pd.DataFrame, measures: Measures) -> list[Measure]:
+    """Of the measures, as declared, those that have a value in any row."""
+    known = set(rows.loc[rows["value"].notna(), "metric"])
+    return [measure for name, measure in measures.items() if name in known]
 
-    Of equals it is the first. As in the summary, sets under a shift (`in_domain+noise3`) stay out,
-    and a signed metric has no worst site.
-    """
-    if SIGNED.fullmatch(metric):
-        return None
-    acquired = ~sites["set"].map(is_shifted)
-    means = sites[(sites["structure"] == MEAN) & acquired].dropna(subset=[metric])
-    if len(means) < 2:
-        return None
-    worst = means.sort_values(metric, ascending=higher_is_better, kind="stable").iloc[0]
-    return str(worst["set"]), str(worst["site"])
+
+def main_metrics(measures: Iterable[Measure], measure: Measure) -> list[Measure]:
+    """The few that the first table shows: the chosen one, the next two declared, false alarms."""
+    others = [other for other in measures if other != measure]
+    alarms = [other for other in others[BESIDE:] if other.name == FalseAlarm.name]
+    return [measure, *others[:BESIDE], *alarms]
+
+
+def heading(measure: Measure) -> str:
+    """What a column of the metric is called."""
+    return HEADINGS.get(measure.name, measure.name)
+
+
+def is_share(measure: Measure) -> bool:
+    """Whether values are shares of what is right, so that one near 0 can only be a failure."""
+    return measure.better == "higher" and not measure.unit
+
+
+def the_worst_site(rows: pd.DataFrame, measure: Measure) -> WorstSite | None:
+    """As in the summary; `rows` are of one network, of images as they were acquired."""
+    return worst_site(site_means(rows[rows["metric"] == measure.name]), measure=measure)
+
+
+def inside_means(rows: pd.DataFrame, measure: Measure) -> dict[str, float]:
+    """By structure the mean in domain, where the gap starts; empty without that set."""
+    inside = rows[(rows["set"] == IN_DOMAIN) & (rows["metric"] == measure.name)]
+    lines = estimates(inside, ["set"])
+    return dict(zip(lines["structure"], lines["mean"], strict=True))
+
+
+def lines_of(table: pd.DataFrame, measure: Measure, structure: str = MEAN) -> pd.DataFrame:
+    """The lines of a study's table of one metric, by default of the mean over structures."""
+    return table[(table["metric"] == measure.name) & (table["structure"] == structure)]
 
 
 def are_fractions(values: "pd.Series[float]") -> bool:
@@ -33,9 +60,9 @@ def are_fractions(values: "pd.Series[float]") -> bool:
     return bool(values.dropna().between(0, 1).all())
 
 
-def digits(metric: str) -> int:
+def digits(measure: Measure) -> int:
     """Decimals worth showing: a tenth of a millimetre, else three."""
-    return 1 if metric.endswith("_mm") else 3
+    return 1 if measure.unit == "mm" else 3
 
 
 def written(value: float | None, decimals: int) -> str:
@@ -53,20 +80,18 @@ def decimals_beside(values: Iterable[float], *, least: int) -> int:
     return min(max(wanted, least), least + 3)  # beyond is rounding
 
 
-def interval(line: Mapping[str, Any], metric: str) -> str:
-    """[low, high] of the 95 % interval beside `metric` in a line of a table; empty without one."""
-    low, high = (line.get(f"{metric}_{end}") for end in ("low", "high"))
+def interval(line: Mapping[str, Any], measure: Measure) -> str:
+    """[low, high] of the 95 % interval beside a mean in a line of a table; empty without one."""
+    low, high = (line.get(f"{measure.name}_{end}") for end in ("low", "high"))
     if low is None or high is None or pd.isna(low) or pd.isna(high):
         return ""
-    decimals = decimals_beside([low, high], least=max(digits(metric) - 1, 1))
+    decimals = decimals_beside([low, high], least=coarse(measure))
     return f"[{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
-def main_metrics(metrics: Iterable[str], *, metric: str) -> list[str]:
-    """The few that the first table shows: `metric`, then an overlap and two distances."""
-    kinds = ("dice", "hd95", "nsd")
-    usual = [m for kind in kinds for m in sorted(metrics) if m.startswith(kind) and m != metric]
-    return [metric, *usual][:3]
+def coarse(measure: Measure) -> int:
+    """Decimals of what is known less well than a mean: the ends of its interval."""
+    return max(digits(measure) - 1, 1)
 
 
 def duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ import jinja2
 from matplotlib.figure import Figure
 
 from segshift.report.figures import overlay
-from segshift.report.measures import digits, interval, written
+from segshift.report.measures import heading, written
 from segshift.report.slices import read_slice
 from segshift.report.svg import inline_svg
 
@@ -33,7 +33,7 @@ def rendered(template: str, content: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"written": written, "digits": digits, "interval": interval}
+    environment.filters |= {"written": written, "heading": heading}
     return environment.get_template(template).render(content)
 
 

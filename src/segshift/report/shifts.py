@@ -13,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from segshift.metrics import Measure
 from segshift.report.figures import FAINT, GREY, INK, colours_of
 from segshift.report.measures import are_fractions, digits, records, written
 from segshift.report.page import Picture, picture
@@ -20,7 +21,7 @@ from segshift.report.slices import sets_of, slice_paths
 from segshift.report.svg import inline_svg
 from segshift.results import IN_DOMAIN, MEAN
 from segshift.results.curves import SEVERITIES, shift_areas, shift_losses
-from segshift.results.names import file_name
+from segshift.results.names import file_name, slice_folder
 
 COLUMNS = 4
 PANEL_INCHES = (2.7, 2.1)
@@ -37,37 +38,32 @@ class ShiftSection:
 
 
 def shift_section(
-    folder: Path,
-    curves: pd.DataFrame,
-    *,
-    structures: Sequence[str],
-    metric: str,
-    higher_is_better: bool,
+    folder: Path, curves: pd.DataFrame, *, structures: Sequence[str], measure: Measure
 ) -> ShiftSection | None:
     """Draws `figures/shifts.png`, and one of each further set; None without a shift to be shown."""
-    losses = losses_of(curves, metric=metric, higher_is_better=higher_is_better)
+    losses = losses_of(curves, measure=measure)
     if not losses:
         return None
-    areas = _areas(curves, metric=metric, higher_is_better=higher_is_better)
-    sets, highest = sets_of(areas), areas.set_index(["set", "shift"])["severity"]
+    areas = _areas(curves, measure=measure)
+    sets, highest = sets_of(areas), areas.set_index(["set", "corruption"])["severity"]
     first = sets[0]
     panels: dict[str, list[str]] = {}
     for set_ in sets:
-        own = curves[(curves["set"] == set_) & (curves["metric"] == metric)]
-        shifts = [line["shift"] for line in losses if (set_, line["shift"]) in highest]
+        own = curves[(curves["set"] == set_) & (curves["metric"] == measure.name)]
+        shifts = [x["corruption"] for x in losses if (set_, x["corruption"]) in highest]
         name = "shifts" if set_ == first else f"shifts-{file_name(set_)}"
-        shift_figure(own, shifts, structures=structures, metric=metric).savefig(
+        shift_figure(own, shifts, structures=structures, measure=measure).savefig(
             folder / "figures" / f"{name}.png"
         )
         panels[set_] = [
             inline_svg(
-                shift_figure(own, [shift], structures=structures, metric=metric),
+                shift_figure(own, [shift], structures=structures, measure=measure),
                 name=f"{name}-{shift}",
             )
             for shift in shifts
         ]
     return ShiftSection(
-        sentence=_sentence(losses[0], metric=metric),
+        sentence=_sentence(losses[0], measure=measure),
         losses=losses,
         panels=panels,
         examples=[
@@ -78,34 +74,34 @@ def shift_section(
                 where=f"{case}, {first}",
                 structures=structures,
             )
-            for shift in (line["shift"] for line in losses)
+            for shift in (line["corruption"] for line in losses)
             if (first, shift) in highest
             for case, path in [
-                *slice_paths(folder, f"{first}+{shift}{highest[first, shift]}").items()
+                *slice_paths(slice_folder(folder, first, shift, highest[first, shift])).items()
             ][:1]
         ],
     )
 
 
-def losses_of(curves: pd.DataFrame, *, metric: str, higher_is_better: bool) -> list[dict[str, Any]]:
-    """Lines of `shift_losses` of `metric`, the most harmful first, and their `sets` and `n`.
+def losses_of(curves: pd.DataFrame, *, measure: Measure) -> list[dict[str, Any]]:
+    """Lines of `shift_losses` of `measure`, the most harmful first, and their `sets` and `n`.
 
     `sets` are those with a curve of the shift, which need not be all; `n` are the cases of these,
     counted where the curve has the fewest.
     """
-    areas = _areas(curves, metric=metric, higher_is_better=higher_is_better)
+    areas = _areas(curves, measure=measure)
     losses = shift_losses(areas)
-    sets = {shift: sets_of(own) for shift, own in areas.groupby("shift")}
-    means = curves[(curves["metric"] == metric) & (curves["structure"] == MEAN)]
-    counts = means.groupby(["shift", "set"])["n"].min().groupby("shift").sum()
-    of_shifts = losses["shift"]
+    sets = {shift: sets_of(own) for shift, own in areas.groupby("corruption")}
+    means = curves[(curves["metric"] == measure.name) & (curves["structure"] == MEAN)]
+    counts = means.groupby(["corruption", "set"])["n"].min().groupby("corruption").sum()
+    of_shifts = losses["corruption"]
     return records(losses.assign(sets=of_shifts.map(sets), n=of_shifts.map(counts)))
 
 
 def shift_figure(
-    curves: pd.DataFrame, shifts: Sequence[str], *, structures: Sequence[str], metric: str
+    curves: pd.DataFrame, shifts: Sequence[str], *, structures: Sequence[str], measure: Measure
 ) -> Figure:
-    """A panel for each shift in turn: `metric` of one set against the severity, with its band.
+    """A panel for each shift in turn: `measure` of one set against the severity, with its band.
 
     Structures have their colours, their mean is black; all panels have the same axes. A single
     panel has no legend: the page has one for all.
@@ -117,7 +113,7 @@ def shift_figure(
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axes, shift in zip(grid.flat, shifts, strict=False):
-        _panel(axes, curves[curves["shift"] == shift], structures=structures)
+        _panel(axes, curves[curves["corruption"] == shift], structures=structures)
         axes.set_title(shift.replace("_", " "), fontsize=9, color=INK, loc="left")
     for place in range(len(shifts), grid.size):
         grid.flat[place].set_visible(False)
@@ -128,7 +124,7 @@ def shift_figure(
     if are_fractions(curves["mean"]):
         first.set_ylim(0, 1.02)
     for axes in grid[:, 0]:
-        axes.set_ylabel(metric, fontsize=8, color=GREY)
+        axes.set_ylabel(measure.name, fontsize=8, color=GREY)
     if len(shifts) > 1:
         figure.supxlabel("severity", fontsize=8.5, color=GREY)
         colours = {**colours_of(structures), MEAN: INK}
@@ -137,34 +133,32 @@ def shift_figure(
     return figure
 
 
-def print_shifts(
-    curves: pd.DataFrame, *, metric: str, higher_is_better: bool, console: Console | None = None
-) -> None:
+def print_shifts(curves: pd.DataFrame, *, measure: Measure, console: Console | None = None) -> None:
     """Print what each shift costs, the most harmful first; nothing without shifts."""
-    losses = losses_of(curves, metric=metric, higher_is_better=higher_is_better)
+    losses = losses_of(curves, measure=measure)
     if not losses:
         return
-    sets = sets_of(_areas(curves, metric=metric, higher_is_better=higher_is_better))
+    sets = sets_of(_areas(curves, measure=measure))
     several = len(sets) > 1
     of, over = (f"{len(sets)} sets", " and sets") if several else (sets[0], "")
-    title = f"{metric} of {of} under shifts, mean over structures{over}"
+    title = f"{measure.name} of {of} under shifts, mean over structures{over}"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     table.add_column("shift")
     counts = ("sets", "n") if several else ("n",)
     for name in ("without", "with", "severity", "lost on average", *counts):
         table.add_column(name, justify="right")
     for line in losses:
-        values = (written(line[key], digits(metric)) for key in ("start", "end"))
-        loss = written(line["loss"], digits(metric))
+        values = (written(line[key], digits(measure)) for key in ("start", "end"))
+        loss = written(line["loss"], digits(measure))
         numbers = {"sets": len(line["sets"]), "n": line["n"]}
         counted = (str(numbers[name]) for name in counts)
-        table.add_row(line["shift"], *values, f"{line['severity']:.3g}", loss, *counted)
+        table.add_row(line["corruption"], *values, f"{line['severity']:.3g}", loss, *counted)
     (console or Console()).print(table)
 
 
-def _areas(curves: pd.DataFrame, *, metric: str, higher_is_better: bool) -> pd.DataFrame:
+def _areas(curves: pd.DataFrame, *, measure: Measure) -> pd.DataFrame:
     """Lines of `shift_areas` for the mean of structures."""
-    areas = shift_areas(curves, {metric: higher_is_better})
+    areas = shift_areas(curves, {measure.name: measure})
     return areas[areas["structure"] == MEAN]
 
 
@@ -182,13 +176,13 @@ def _panel(axes: Axes, curves: pd.DataFrame, *, structures: Sequence[str]) -> No
     axes.set_axisbelow(True)
 
 
-def _sentence(worst: Mapping[str, Any], *, metric: str) -> str:
+def _sentence(worst: Mapping[str, Any], *, measure: Measure) -> str:
     sets = worst["sets"]
     where = f", mean of {len(sets)} sets" if len(sets) > 1 else f" at {sets[0]}"
     where = "" if sets == [IN_DOMAIN] else where
-    start, end = (written(worst[key], digits(metric)) for key in ("start", "end"))
-    told = f"{metric} {start} -> {end} at severity {worst['severity']:.3g}{where}"
-    shift = str(worst["shift"]).replace("_", " ")
+    start, end = (written(worst[key], digits(measure)) for key in ("start", "end"))
+    told = f"{measure.name} {start} -> {end} at severity {worst['severity']:.3g}{where}"
+    shift = str(worst["corruption"]).replace("_", " ")
     if worst["loss"] <= 0:
         return f"No shift hurts on average; the worst is {shift}: {told}."
     return f"{shift.capitalize()} hurts most: {told}."

@@ -1,7 +1,8 @@
 """Which cases are shown, and their stored slices.
 
 A run keeps a slice or two of every tested case in `figures/slices/<set>/`. Shown are the best,
-median and worst case of each set, and the worst cases of all acquired sets. Rows in, `Shown` out.
+median and worst case of each set, and the worst cases of all sets. Rows in, those of a network on
+images as they were acquired; `Shown` out.
 """
 
 from collections.abc import Mapping
@@ -12,8 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from segshift.results import IN_DOMAIN, is_shifted
-from segshift.results.names import file_name
+from segshift.metrics import Measure
+from segshift.results import IN_DOMAIN
+from segshift.results.names import slice_folder
 
 SHOWN_FAILURES = 6
 
@@ -65,20 +67,15 @@ def sets_of(rows: pd.DataFrame) -> list[str]:
     return sorted(rows["set"].unique(), key=lambda name: (name != IN_DOMAIN, name))
 
 
-def slice_folder(folder: Path, set_: str) -> Path:
-    """Where the run in `folder` keeps the slices of a set."""
-    return folder / "figures" / "slices" / file_name(set_)
-
-
 def best_median_worst(
-    rows: pd.DataFrame, folder: Path, *, set_: str, metric: str, higher_is_better: bool
+    rows: pd.DataFrame, folder: Path, *, set_: str, measure: Measure
 ) -> list[Shown]:
-    """Up to three cases of a set, ranked by the mean of `metric` over structures."""
-    paths = slice_paths(folder, set_)
-    of_set = rows[(rows["set"] == set_) & (rows["metric"] == metric)]
+    """Up to three cases of a set, ranked by the mean of `measure` over structures."""
+    paths = slice_paths(slice_folder(folder, set_))
+    of_set = rows[(rows["set"] == set_) & (rows["metric"] == measure.name)]
     of_set = of_set[of_set["case"].isin(list(paths))]
     ranked = of_set.groupby(["case", "site"])["value"].mean().dropna().reset_index()
-    ranked = ranked.sort_values(["value", "case"], ascending=[not higher_is_better, True])
+    ranked = ranked.assign(bad=measure.badness(ranked["value"])).sort_values(["bad", "case"])
     last = len(ranked) - 1
     # A later entry overrides: of two cases there is no median, of one no worst.
     places = {last // 2: "median", last: "worst", 0: "best"}
@@ -89,16 +86,14 @@ def best_median_worst(
     ]
 
 
-def worst_cases(
-    rows: pd.DataFrame, folder: Path, *, metric: str, higher_is_better: bool, count: int
-) -> list[Shown]:
-    """The `count` cases with the worst structure, of sets without a shift; `why` names it."""
-    acquired = rows[(rows["metric"] == metric) & ~rows["set"].map(is_shifted)]
-    ordered = acquired.dropna(subset=["value"]).sort_values(
-        ["value", "set", "case"], ascending=[higher_is_better, True, True], kind="stable"
+def worst_cases(rows: pd.DataFrame, folder: Path, *, measure: Measure, count: int) -> list[Shown]:
+    """The `count` cases with the worst structure, which `why` names."""
+    known = rows[rows["metric"] == measure.name].dropna(subset=["value"])
+    ordered = known.assign(bad=measure.badness(known["value"])).sort_values(
+        ["bad", "set", "case"], ascending=[False, True, True], kind="stable"
     )
     first = ordered.drop_duplicates(["set", "case"])  # of each case its worst structure
-    paths = {set_: slice_paths(folder, set_) for set_ in sets_of(acquired)}
+    paths = {set_: slice_paths(slice_folder(folder, set_)) for set_ in sets_of(known)}
     shown = [
         Shown(line["structure"], line["set"], line["case"], line["site"], line["value"], path)
         for line in first.to_dict("records")
@@ -120,10 +115,10 @@ def read_slice(path: Path, *, most_wrong: bool = False) -> Slice:
         )
 
 
-def slice_paths(folder: Path, set_: str) -> Mapping[str, Path]:
-    """The stored slice of each case of a set, by the case's id."""
+def slice_paths(folder: Path) -> Mapping[str, Path]:
+    """The stored slice of each case in a `slice_folder`, by the case's id."""
     paths = {}
-    for path in sorted(slice_folder(folder, set_).glob("*.npz")):
+    for path in sorted(folder.glob("*.npz")):
         with np.load(path) as arrays:
             paths[str(arrays["case"])] = path  # a file name may not hold every character of an id
     return paths

@@ -4,16 +4,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from segshift.metrics import Measure
 from segshift.report.console import empty_table
-from segshift.report.heat import Heat, Scale, heat_of
-from segshift.report.study_jobs import selection
+from segshift.report.false_alarms import false_alarm_answers
+from segshift.report.heat import Cell, Heat, Scale, heat_of
+from segshift.report.measures import lines_of
+from segshift.report.study_jobs import chosen_measure, selection
 from segshift.report.study_page import gap_lines
 from segshift.report.study_words import answers, overview, troubles
-from segshift.results import MEAN, distinct, line_names, main_metric, read_jobs, read_means
+from segshift.results import distinct, line_names, read_jobs, read_means, read_measures
+from segshift.results.rows import read_strings
+from segshift.results.study import MEASURED, WHERE
+from segshift.results.tables import NUMBERS
 
 FITTING_SITES = 6  # beside each other in a terminal; the page has all
 PRINTED_PAIRS = 20
@@ -28,21 +35,21 @@ def print_study(folder: Path, *, metric: str | None = None, console: Console | N
     jobs = read_jobs(folder / "jobs.csv")
     matrix = read_means(folder / "matrix.csv")
     gaps = distinct(read_means(folder / "gaps.csv"))
-    chosen = metric or main_metric(matrix)
-    matrix = matrix[matrix["metric"] == chosen]
-    means = matrix[matrix["structure"] == MEAN]
+    measure = chosen_measure(read_measures(folder) if len(matrix) else {}, metric)
+    means, raters = lines_of(matrix, measure), lines_of(_raters(folder), measure)
     sites = tuple(sorted(means["site"].unique()))
-    scale = Scale.of(means["mean"], metric=chosen)
+    scale = Scale.of(means["mean"], measure=measure)
     for variant, own in means.groupby("variant"):
-        heat = heat_of(own, names=line_names(jobs), sites=sites, scale=scale)
+        heat = heat_of(own, names=line_names(jobs), sites=sites, scale=scale, raters=raters)
         if len(heat.columns) <= FITTING_SITES:
-            title = ", ".join(filter(None, [f"mean {chosen}, 95 % interval", str(variant)]))
-            console.print(_matrix(heat, title=f"{title}; * trained at this site"))
+            console.print(_matrix(heat, measure, variant=str(variant)))
     pairs = gaps.sort_values("gap", ascending=False, kind="stable")
-    lines = gap_lines(pairs, metric=chosen, sites=sites)
+    lines = gap_lines(pairs, measure=measure, sites=sites)
     if lines:
-        console.print(_gaps(lines[:PRINTED_PAIRS], metric=chosen, left=len(lines) - PRINTED_PAIRS))
-    said = [overview(gaps, metric=chosen), *answers(gaps, metric=chosen, sites=sites)]
+        left = len(lines) - PRINTED_PAIRS
+        console.print(_gaps(lines[:PRINTED_PAIRS], metric=measure.name, left=left))
+    said = [overview(gaps, measure=measure), *answers(gaps, measure=measure, sites=sites)]
+    said += false_alarm_answers(gaps, sites=sites)
     for sentence in [*filter(None, [*said, *selection(folder, jobs)]), *troubles(jobs)]:
         console.print(Text(sentence))
 
@@ -60,17 +67,30 @@ def short_variants(variants: Iterable[str]) -> tuple[str, Mapping[str, str]]:
     return heading, {name: " ".join(text for _, _, text in own) for name, own in words.items()}
 
 
-def _matrix(heat: Heat, *, title: str) -> Table:
+def _raters(folder: Path) -> pd.DataFrame:
+    """raters.csv, which has no line where nobody has drawn a case again."""
+    columns = [*WHERE, *MEASURED, *NUMBERS]
+    table = read_strings(folder / "raters.csv", columns=columns, what="raters")
+    return table.assign(**{name: pd.to_numeric(table[name]) for name in NUMBERS})
+
+
+def _matrix(heat: Heat, measure: Measure, *, variant: str) -> Table:
+    failed = any(cell and cell.failed for line in heat.lines for cell in line.cells)
+    told = [f"mean {measure.name}, 95 % interval", "patients failed" if failed else "", variant]
+    title = f"{', '.join(filter(None, told))}; * trained at this site"
     table = empty_table(title, ["trained at"])
     for column in heat.columns:
         table.add_column(Text(column), justify="right", overflow="fold")
     for line in heat.lines:
-        cells = [
-            f"{cell.text}{'*' if cell.own else ' '}\n{cell.interval}" if cell else "-"
-            for cell in line.cells
-        ]
-        table.add_row(Text(line.name), *map(Text, cells))
+        table.add_row(Text(line.name), *(Text(_told(cell)) for cell in line.cells))
     return table
+
+
+def _told(cell: Cell | None) -> str:
+    if cell is None:
+        return "-"
+    lines = (f"{cell.text}{'*' if cell.own else ' '}", cell.interval, cell.failed)
+    return "\n".join(filter(None, lines))
 
 
 def _gaps(lines: Sequence[Mapping[str, Any]], *, metric: str, left: int) -> Table:
@@ -84,9 +104,9 @@ def _gaps(lines: Sequence[Mapping[str, Any]], *, metric: str, left: int) -> Tabl
     for line in lines:
         _, _, gap, harder, shift = line["cells"]
         numbers = (
-            f"{gap.text}\n{gap.interval}",
+            f"{gap.text}\n{gap.beside}",
             harder.text,
-            f"{shift.text}\n{shift.interval}",
+            f"{shift.text}\n{shift.beside}",
             line["holm"],
             line["patients"],
         )

@@ -4,63 +4,64 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from segshift.metrics import Measure
 from segshift.report.figures import FAINT, GREY, INK
-from segshift.report.measures import are_fractions, digits, records, written
+from segshift.report.measures import are_fractions, digits, lines_of, records, written
 from segshift.report.study_lanes import ELSEWHERE, HERE
-from segshift.results import IN_DOMAIN, MEAN
+from segshift.results import IN_DOMAIN
 from segshift.results.curves import SEVERITIES, shift_losses
 
 COLUMNS = 3
 DRAWN_SHIFTS = 12
 
 
-def most_harmful(areas: pd.DataFrame, *, metric: str) -> list[str]:
+def most_harmful(areas: pd.DataFrame, *, measure: Measure) -> list[str]:
     """The shifts, that with the largest mean loss first."""
     losses = shift_losses(areas)
-    return [str(shift) for shift in losses.loc[losses["metric"] == metric, "shift"]]
+    return [str(shift) for shift in losses.loc[losses["metric"] == measure.name, "corruption"]]
 
 
-def curves_sentence(areas: pd.DataFrame, *, metric: str) -> str:
+def curves_sentence(areas: pd.DataFrame, *, measure: Measure) -> str:
     """Which shift hurts most, and how much; "" without a shift."""
     losses = shift_losses(areas)
-    losses = losses[losses["metric"] == metric]
+    losses = losses[losses["metric"] == measure.name]
     if losses.empty:
         return ""
     worst = records(losses)[0]
-    start, area, end = (written(worst[key], digits(metric)) for key in ("start", "area", "end"))
+    start, area, end = (written(worst[key], digits(measure)) for key in ("start", "area", "end"))
     told = (
-        f"mean {metric} {start} to {end} at severity {worst['severity']:.3g}, {area} over all of "
-        f"the curve from 0 to {SEVERITIES}"
+        f"mean {measure.name} {start} to {end} at severity {worst['severity']:.3g}, {area} over "
+        f"all of the curve from 0 to {SEVERITIES}"
     )
     if worst["loss"] <= 0:
-        return f"No shift hurts on average; the worst is {worst['shift']}: {told}."
-    return f"{worst['shift']} hurts most: {told}."
+        return f"No shift hurts on average; the worst is {worst['corruption']}: {told}."
+    return f"{worst['corruption']} hurts most: {told}."
 
 
-def area_lines(areas: pd.DataFrame, *, metric: str) -> list[dict[str, str]]:
+def area_lines(areas: pd.DataFrame, *, measure: Measure) -> list[dict[str, str]]:
     """A line per shift and variant, worst shift first: area and loss in domain and elsewhere."""
-    own = areas[areas["metric"] == metric]
-    keys = ["variant", "shift"]
+    own = areas[areas["metric"] == measure.name]
+    keys = ["variant", "corruption"]
     inside = shift_losses(own[own["set"] == IN_DOMAIN], by=["variant"]).set_index(keys)
     outside = shift_losses(own[own["set"] != IN_DOMAIN], by=["variant"]).set_index(keys)
     both = inside.join(outside.add_suffix("_outside"), how="outer").reset_index()
-    order = {shift: place for place, shift in enumerate(most_harmful(areas, metric=metric))}
-    both = both.assign(place=both["shift"].map(order)).sort_values(["place", "variant"])
+    order = {shift: place for place, shift in enumerate(most_harmful(areas, measure=measure))}
+    both = both.assign(place=both["corruption"].map(order)).sort_values(["place", "variant"])
     names = [f"{name}{end}" for end in ("", "_outside") for name in ("start", "area", "loss")]
     return [
         {
-            "shift": line["shift"],
+            "shift": line["corruption"],
             "variant": line["variant"],
-            **{name: written(line[name], digits(metric)) for name in names},
+            **{name: written(line[name], digits(measure)) for name in names},
         }
         for line in records(both)
     ]
 
 
-def curves_figure(curves: pd.DataFrame, areas: pd.DataFrame, *, metric: str) -> Figure:
+def curves_figure(curves: pd.DataFrame, areas: pd.DataFrame, *, measure: Measure) -> Figure:
     """Thin: every training and set. Thick: the means of the sets in domain and of those outside."""
-    own = curves[(curves["metric"] == metric) & (curves["structure"] == MEAN)]
-    shifts = most_harmful(areas, metric=metric)[:DRAWN_SHIFTS]
+    own = lines_of(curves, measure)
+    shifts = most_harmful(areas, measure=measure)[:DRAWN_SHIFTS]
     columns = max(1, min(COLUMNS, len(shifts)))
     lines = -(-len(shifts) // columns)
     figure = Figure(figsize=(8.4, 0.5 + 2.1 * lines), dpi=150, layout="constrained")
@@ -68,10 +69,10 @@ def curves_figure(curves: pd.DataFrame, areas: pd.DataFrame, *, metric: str) -> 
     for panel in panels[len(shifts) :]:
         panel.set_visible(False)
     for panel, shift in zip(panels, shifts, strict=False):
-        _panel(panel, own[own["shift"] == shift], title=shift)
+        _panel(panel, own[own["corruption"] == shift], title=shift)
     if are_fractions(own["mean"]):
         panels[0].set_ylim(-0.02, 1.02)
-    figure.supylabel(f"mean {metric}", fontsize=8.5, color=GREY, parse_math=False)
+    figure.supylabel(f"mean {measure.name}", fontsize=8.5, color=GREY, parse_math=False)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside upper left", ncols=2, frameon=False, fontsize=8,

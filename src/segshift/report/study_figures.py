@@ -13,13 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
+from segshift.metrics import Measure
 from segshift.report.figures import FAINT, GREY, INK, OKABE_ITO, jitter
 from segshift.report.heat import Cell, Heat, Scale
 from segshift.report.lanes import Lanes
-from segshift.report.measures import records
+from segshift.report.measures import lines_of, records
 from segshift.report.study_lanes import KEY
 from segshift.report.study_words import train_label
-from segshift.results import MEAN, place_name
+from segshift.results import place_name
 
 DRAWN_LANES = 5  # per site
 DRAWN_SITES = 12  # as strips; the page has all
@@ -42,7 +43,7 @@ def matrix_figure(heat: Heat, lanes: Lanes, *, scale: Scale, title: str) -> Figu
     figure = Figure(figsize=(width + 4.6, height), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(width, 4.6))
     _heat(left, heat, scale=scale)
-    _strips(right, Lanes(drawn, lanes.ticks), metric=scale.metric)
+    _strips(right, Lanes(drawn, lanes.ticks), metric=scale.measure.name)
     figure.suptitle(_short(title, 90), fontsize=9.5, color=INK, x=0.01, ha="left", parse_math=False)
     colours = {name: colour for name, colour in KEY.items()}
     keys = [Line2D([], [], ls="", marker="o", color=c, label=name) for name, c in colours.items()]
@@ -53,9 +54,9 @@ def matrix_figure(heat: Heat, lanes: Lanes, *, scale: Scale, title: str) -> Figu
     return figure
 
 
-def gaps_figure(gaps: pd.DataFrame, *, metric: str, sites: Sequence[str]) -> Figure:
+def gaps_figure(gaps: pd.DataFrame, *, measure: Measure, sites: Sequence[str]) -> Figure:
     """The gap of each pair with its interval, below it the bars that it is made of, worst first."""
-    pairs = gaps[(gaps["metric"] == metric) & (gaps["structure"] == MEAN)].dropna(subset=["gap"])
+    pairs = lines_of(gaps, measure).dropna(subset=["gap"])
     order = ["gap", "variant", "train", "site"]
     shown = pairs.sort_values(order, ascending=[False, True, True, True]).head(DRAWN_PAIRS)
     figure = Figure(figsize=(8, 1.4 + 0.36 * max(len(shown), 1)), dpi=150, layout="constrained")
@@ -77,7 +78,7 @@ def gaps_figure(gaps: pd.DataFrame, *, metric: str, sites: Sequence[str]) -> Fig
     axes.set_yticks(range(len(names)), names, fontsize=7.5, parse_math=False)
     axes.set_ylim(max(len(names), 1) - 0.4, -0.6)
     left_out = f"; the worst {len(shown)} of {len(pairs)} pairs" if len(pairs) > len(shown) else ""
-    text = f"worse in {metric} than at home, with 95 % interval{left_out}"
+    text = f"worse in {measure.name} than at home, with 95 % interval{left_out}"
     axes.set_xlabel(text, fontsize=8.5, color=GREY, parse_math=False)
     _style(axes)
     keys = [
@@ -98,7 +99,7 @@ def _heat(axes: Axes, heat: Heat, *, scale: Scale) -> None:
         for x, cell in enumerate(line.cells):
             _cell(axes, cell, (x, y), few=len(heat.columns) <= WITH_INTERVALS)
     _heat_axes(axes, heat)
-    text = f"mean {scale.metric}; bold: trained at this site"
+    text = f"mean {scale.measure.name}; bold: trained at this site"
     axes.set_xlabel(text, fontsize=8, color=GREY, parse_math=False)
 
 
@@ -115,9 +116,11 @@ def _cell(axes: Axes, cell: Cell | None, place: tuple[float, float], *, few: boo
         return
     style: dict[str, Any] = {"ha": "center", "va": "center", "color": cell.ink}
     weight, size = "bold" if cell.own else "normal", 9 if few else 6.5
-    axes.text(x, y - (0.12 if few else 0), cell.text, fontsize=size, weight=weight, **style)
-    if few:
-        axes.text(x, y + 0.22, cell.interval, fontsize=6.3, **style)
+    below = [cell.interval, f"{cell.failed} failed" if cell.failed else ""] if few else []
+    lines = list(filter(None, below))
+    axes.text(x, y - 0.12 * len(lines), cell.text, fontsize=size, weight=weight, **style)
+    for number, line in enumerate(lines, start=1):
+        axes.text(x, y - 0.12 * len(lines) + 0.07 + 0.23 * number, line, fontsize=6.3, **style)
 
 
 def _heat_axes(axes: Axes, heat: Heat) -> None:

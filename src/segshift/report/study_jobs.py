@@ -9,7 +9,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from segshift.results import DONE, Study
+from segshift.errors import InputError
+from segshift.metrics import Dice, Measure, measure_of
+from segshift.results import DONE, Measures, Study, main_measure
 from segshift.splits.selection import LEAVE_ONE_SITE_OUT, ORACLE, SOURCE_VAL
 
 QUESTION = "How well will it do at the next hospital?"
@@ -18,6 +20,20 @@ CHOSEN_ON = {
     LEAVE_ONE_SITE_OUT: "patients of a training site that was not learned from",
     ORACLE: "patients of the sites that it is tested at",
 }
+
+
+def chosen_measure(measures: Measures, metric: str | None) -> Measure:
+    """The measure called `metric`, by default the main one; Dice where nothing was measured yet.
+
+    Raises InputError for a metric that was not measured.
+    """
+    if not measures:
+        return measure_of(Dice())
+    if metric is None:
+        return main_measure(measures)
+    if metric not in measures:
+        raise InputError(f"metric {metric!r}: the study has measured {', '.join(measures)}")
+    return measures[metric]
 
 
 def told(folder: Path) -> Mapping[str, str]:

@@ -5,11 +5,13 @@ from typing import Any
 
 import pandas as pd
 
+from segshift.metrics import Measure
+from segshift.report.cells import as_site_line
 from segshift.report.figures import OKABE_ITO
 from segshift.report.lanes import Axis, Lane, Lanes, lane_of
-from segshift.report.measures import records
-from segshift.report.study_words import train_label
-from segshift.results import IN_DOMAIN, MEAN, higher_is_better, place_name, sites_of
+from segshift.report.measures import lines_of, records
+from segshift.report.study_words import short_name
+from segshift.results import IN_DOMAIN, place_name, sites_of
 
 LANES = 8  # per site; more are not compared by eye, the tables have all
 HERE, ELSEWHERE, SEVERAL = OKABE_ITO[5], OKABE_ITO[0], OKABE_ITO[2]
@@ -20,30 +22,30 @@ def study_lanes(
     means: pd.DataFrame,
     matrix: pd.DataFrame,
     *,
-    metric: str,
+    measure: Measure,
     names: Mapping[tuple[str, str], str],
     sites: Sequence[str],
 ) -> Lanes:
-    """Lanes of `metric` of one variant: `means` of cases, and its lines of the matrix.
+    """Lanes of `measure` of one variant: `means` of cases, and its lines of the matrix.
 
     A dot is the mean over the structures of a case. The network of the site itself comes first,
     then those that do not know the site, the best first, `LANES` in all. `inside` is the mean of
     the site's own network.
     """
-    of_metric = means[means["metric"] == metric]
+    of_metric = means[means["metric"] == measure.name]
     keys = ["part", "train", "set", "site", "case"]
     cases = of_metric.groupby(keys)["value"].mean().reset_index()
     axis = Axis.of(cases["value"])
-    lines = matrix[(matrix["metric"] == metric) & (matrix["structure"] == MEAN)]
+    lines = lines_of(matrix, measure)
     lines = lines.assign(
         test=[place_name(s, site) for s, site in zip(lines["set"], lines["site"], strict=True)]
     )
     groups: dict[tuple[str, str], list[Lane]] = {}
     for test, at_site in lines.groupby("test"):
-        ordered = sorted(records(at_site), key=lambda x: _rank(x, sites, metric))
-        own = next((x["mean"] for x in ordered if _is_own(x, sites)), None)
+        ordered = sorted(records(at_site), key=lambda x: _rank(x, measure))
+        own = next((x["mean"] for x in ordered if _is_own(x)), None)
         groups["", str(test)] = [
-            _lane(line, cases, axis, metric=metric, own=own, names=names, sites=sites)
+            _lane(line, cases, axis, measure=measure, own=own, names=names, sites=sites)
             for line in ordered[:LANES]
         ]
     return Lanes(groups, axis.ticks)
@@ -54,38 +56,33 @@ def _lane(
     cases: pd.DataFrame,
     axis: Axis,
     *,
-    metric: str,
+    measure: Measure,
     own: float | None,
     names: Mapping[tuple[str, str], str],
     sites: Sequence[str],
 ) -> Lane:
     where = ["part", "train", "set", "site"]
     here = cases[(cases[where] == [line[key] for key in where]).all(axis=1)]
-    ends = {metric: line["mean"], f"{metric}_n": line["n"]}
-    ends |= {f"{metric}_{end}": line[end] for end in ("low", "high")}
-    label = names[line["part"], line["train"]].replace(
-        line["train"], train_label(line["train"], sites), 1
-    )
-    here_own = _is_own(line, sites)
-    several = len(sites_of(line["train"], set(sites))) > 1
+    here_own = _is_own(line)
+    several = len(sites_of(line["train"])) > 1
     return lane_of(
         here,
-        ends,
+        as_site_line(line, measure),
         axis,
-        name=label,
+        name=short_name(names[line["part"], line["train"]], line["train"], sites),
         colour=HERE if here_own else SEVERAL if several else ELSEWHERE,
-        metric=metric,
+        measure=measure,
         inside=None if here_own else own,
     )
 
 
-def _is_own(line: Mapping[str, Any], sites: Sequence[str]) -> bool:
-    return line["set"] == IN_DOMAIN and sites_of(line["train"], set(sites)) == (line["site"],)
+def _is_own(line: Mapping[str, Any]) -> bool:
+    return line["set"] == IN_DOMAIN and sites_of(line["train"]) == (line["site"],)
 
 
-def _rank(line: Mapping[str, Any], sites: Sequence[str], metric: str) -> tuple[Any, ...]:
+def _rank(line: Mapping[str, Any], measure: Measure) -> tuple[Any, ...]:
     """The site's own network, those that do not know the site, those of several sites that do."""
-    several = len(sites_of(line["train"], set(sites))) > 1
+    several = len(sites_of(line["train"])) > 1
     knows = line["set"] == IN_DOMAIN
-    mean = -line["mean"] if higher_is_better(metric) else line["mean"]
-    return not _is_own(line, sites), knows, not several, mean, line["train"], line["part"]
+    bad = measure.badness(line["mean"])
+    return not _is_own(line), knows, not several, bad, line["train"], line["part"]

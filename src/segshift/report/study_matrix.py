@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from segshift.metrics import Measure
 from segshift.report.heat import Heat, Scale, heat_of
 from segshift.report.lanes import Lanes
+from segshift.report.measures import heading, lines_of
 from segshift.report.study_lanes import study_lanes
 from segshift.results import MEAN, Study, StudyTables, acquired, case_means, line_names
 
@@ -28,20 +30,19 @@ class MoreHeat:
 
 
 def blocks_of(
-    study: Study, tables: StudyTables, *, metric: str, sites: Sequence[str]
+    study: Study, tables: StudyTables, *, measure: Measure, sites: Sequence[str]
 ) -> tuple[list[Block], Scale]:
     """A heat map and lanes per variant, on one scale."""
-    matrix = tables.matrix[tables.matrix["metric"] == metric]
-    means = matrix[matrix["structure"] == MEAN]
-    scale = Scale.of(means["mean"], metric=metric)
+    means, raters = (lines_of(table, measure) for table in (tables.matrix, tables.raters))
+    scale = Scale.of(means["mean"], measure=measure)
     names = line_names(study.jobs)
     cases = case_means(acquired(study.rows))
     blocks = [
         Block(
             variant=str(variant),
-            heat=heat_of(own, names=names, sites=sites, scale=scale),
+            heat=heat_of(own, names=names, sites=sites, scale=scale, raters=raters),
             lanes=study_lanes(
-                cases[cases["variant"] == variant], own, metric=metric, names=names, sites=sites
+                cases[cases["variant"] == variant], own, measure=measure, names=names, sites=sites
             ),
         )
         for variant, own in means.groupby("variant")
@@ -50,19 +51,21 @@ def blocks_of(
 
 
 def more_heats(
-    study: Study, tables: StudyTables, *, metric: str, sites: Sequence[str]
+    study: Study, tables: StudyTables, *, measure: Measure, sites: Sequence[str]
 ) -> list[MoreHeat]:
     """By structure for the chosen metric, then the mean over structures for the others."""
     names = line_names(study.jobs)
-    matrix = tables.matrix
+    matrix = tables.matrix.dropna(subset=["mean"])  # false alarms need a case to be false in
+    structures = sorted(set(matrix.loc[matrix["metric"] == measure.name, "structure"]) - {MEAN})
+    shown = [(measure, structure) for structure in structures]
+    shown += [(other, MEAN) for other in study.measures.values() if other != measure]
     more = []
-    of_chosen = (matrix["metric"] == metric) & (matrix["structure"] != MEAN)
-    others = (matrix["metric"] != metric) & (matrix["structure"] == MEAN)
-    for lines in (matrix[of_chosen], matrix[others]):
-        for (one, structure), every in lines.groupby(["metric", "structure"]):
-            scale = Scale.of(every["mean"], metric=str(one))
-            for variant, own in every.groupby("variant"):
-                said = [str(one), "" if structure == MEAN else str(structure), str(variant)]
-                heat = heat_of(own, names=names, sites=sites, scale=scale)
-                more.append(MoreHeat(", ".join(filter(None, said)), scale, heat))
+    for one, structure in shown:
+        every = lines_of(matrix, one, structure)
+        raters = lines_of(tables.raters, one, structure)
+        scale = Scale.of(every["mean"], measure=one)
+        for variant, own in every.groupby("variant"):
+            said = [heading(one), "" if structure == MEAN else structure, str(variant)]
+            heat = heat_of(own, names=names, sites=sites, scale=scale, raters=raters)
+            more.append(MoreHeat(", ".join(filter(None, said)), scale, heat))
     return more

@@ -1,24 +1,27 @@
 """What the page of a study says in tables: tables in, plain lines for the template out."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
 
+from segshift.metrics import Measure
+from segshift.report.cells import Cell, failed_patients
 from segshift.report.console import FAILURES
-from segshift.report.measures import digits, duration, records, written
+from segshift.report.measures import digits, duration, lines_of, records, written
 from segshift.report.study_words import fixed, train_label
-from segshift.results import DONE, MEAN, place_name
-from segshift.results.significance import CAN_REACH_5_PERCENT
+from segshift.results import DONE, place_name
+from segshift.results.study import LINE, WHERE
 
 GAP_COLUMNS = ("in_domain", "out", "gap", "harder", "shift")
 LISTED = 200  # lines of a table; more make the page slow, the CSV has all
 FILES = {
     "rows.csv": "every measured number; run is the job",
+    "metrics.json": "what the metrics mean",
     "matrix.csv": "means of every training at every site",
+    "raters.csv": "how well people agree on the same cases",
     "gaps.csv": "what is lost at another site, split",
     "leave_site_out.csv": "trainings at several sites, at the one that was left out",
     "variants.csv": "variants compared",
@@ -31,55 +34,58 @@ FILES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A number and its interval, written."""
+def failures_outside(matrix: pd.DataFrame, measure: Measure) -> dict[tuple[str, ...], str]:
+    """By line, set and site, beside a mean of Dice: 1 of 6 failed."""
+    means = {_place(line): line for line in records(lines_of(matrix, measure))}
+    found = {place: failed_patients(line, measure) for place, line in means.items()}
+    return {place: f"{x.patients} of {x.of} failed" for place, x in found.items() if x}
 
-    text: str
-    interval: str
 
-
-def gap_lines(table: pd.DataFrame, *, metric: str, sites: Sequence[str]) -> list[dict[str, Any]]:
+def gap_lines(
+    table: pd.DataFrame,
+    *,
+    measure: Measure,
+    sites: Sequence[str],
+    failed: Mapping[tuple[str, ...], str] | None = None,
+) -> list[dict[str, Any]]:
     """Lines of the gap table, or the one of held-out sites, of the mean over structures.
 
-    The shift has an interval only of enough patients for a test to reach 5 %: resamples of fewer
-    often leave out 0 where there is no shift (of two patients every second time).
+    `failed` are those of `failures_outside`, which stand below the mean there.
     """
-    of_metric = table[(table["metric"] == metric) & (table["structure"] == MEAN)]
     lines = []
-    for line in records(of_metric.head(LISTED)):
+    for line in records(lines_of(table, measure).head(LISTED)):
         tested, whole = line["tested"], line["tested"] + line["unpaired"]
-        if tested < CAN_REACH_5_PERCENT:
-            line |= {"shift_low": math.nan, "shift_high": math.nan}
+        cells = {name: _cell(line, name, measure) for name in GAP_COLUMNS}
+        if failed and _place(line) in failed:
+            cells["out"] = replace(cells["out"], notes=(failed[_place(line)],))
         lines.append(
             {
                 "variant": line["variant"],
                 "trained": train_label(line["train"], sites),
                 "test": place_name(line["set"], line["site"]),
-                "cells": [_cell(line, name, metric) for name in GAP_COLUMNS],
-                "oracle": written(line["oracle"], digits(metric)),
+                "cells": list(cells.values()),
+                "oracle": written(line["oracle"], digits(measure)),
                 "p": written(line["p"], 4),
                 "holm": written(line["p_holm"], 4),
                 "patients": f"{tested} of {whole}" if 0 < tested < whole else f"{whole}",
-                "failed": _share(line.get("failed")),
             }
         )
     return lines
 
 
 def variant_lines(
-    table: pd.DataFrame, *, metric: str, sites: Sequence[str]
+    table: pd.DataFrame, *, measure: Measure, sites: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Lines of the table of variants."""
     return [
         {
             **{name: line[name] for name in ("variant", "baseline", "set", "patients")},
             "trained": train_label(line["train"], sites),
-            "cells": [_cell(line, "difference", metric, ends=("low", "high"))],
-            "p": written(line["sign_flip_p"], 4),
-            "holm": written(line["sign_flip_holm"], 4),
+            "cells": [_cell(line, "difference", measure, ends=("low", "high"))],
+            "p": written(line["p"], 4),
+            "holm": written(line["p_holm"], 4),
         }
-        for line in records(table[table["metric"] == metric].head(LISTED))
+        for line in records(table[table["metric"] == measure.name].head(LISTED))
     ]
 
 
@@ -134,13 +140,17 @@ def cost(jobs: pd.DataFrame, *, memory_gb: float | None) -> dict[str, str]:
     return said
 
 
+def _place(line: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(line[name] for name in (*LINE, *WHERE))
+
+
 def _cell(
-    line: Mapping[str, Any], name: str, metric: str, *, ends: tuple[str, str] | None = None
-) -> Estimate:
+    line: Mapping[str, Any], name: str, measure: Measure, *, ends: tuple[str, str] | None = None
+) -> Cell:
     low, high = ends or (f"{name}_low", f"{name}_high")
-    text, *bounds = (fixed(line[key], metric) for key in (name, low, high))
-    return Estimate(text, "" if pd.isna(line[low]) else f"[{', '.join(bounds)}]")
+    text, *bounds = (fixed(line[key], measure) for key in (name, low, high))
+    return Cell(text, "" if pd.isna(line[low]) else f"[{', '.join(bounds)}]")
 
 
-def _share(share: float | None) -> str:
-    return "-" if share is None or pd.isna(share) else f"{100 * share:.0f}%"
+def _share(share: float) -> str:
+    return "-" if pd.isna(share) else f"{100 * share:.0f}%"

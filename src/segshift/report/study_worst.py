@@ -6,19 +6,20 @@ from typing import Any
 
 import pandas as pd
 
+from segshift.metrics import Measure
 from segshift.report.measures import digits, records, written
 from segshift.report.page import Picture, picture
 from segshift.report.slices import slice_paths
 from segshift.report.study_words import train_label
-from segshift.results import IN_DOMAIN, acquired, higher_is_better, sites_of
-from segshift.results.names import file_name
+from segshift.results import IN_DOMAIN, acquired, sites_of
+from segshift.results.names import file_name, slice_folder
 
 SHOWN_SITES = 12
 CASES = 2  # of each site; beside each what the site's own network made of it
 
 
 def worst_pictures(
-    rows: pd.DataFrame, folder: Path, *, metric: str, structures: Sequence[str]
+    rows: pd.DataFrame, folder: Path, *, measure: Measure, structures: Sequence[str]
 ) -> dict[str, list[Picture]]:
     """By site, the worst first, its `CASES` worst cases outside the training sites.
 
@@ -27,22 +28,23 @@ def worst_pictures(
     Cases without a stored slice are passed over.
     """
     of_metric = acquired(rows)
-    of_metric = of_metric[of_metric["metric"] == metric]
+    of_metric = of_metric[of_metric["metric"] == measure.name]
     keys = ["part", "variant", "train", "seed", "run", "set", "site", "case"]
     values = of_metric.groupby(keys)["value"].mean().dropna().reset_index()
-    order = ["value", "site", "case", "run"]
-    values = values.sort_values(order, ascending=[higher_is_better(metric), True, True, True])
+    values = values.assign(bad=measure.badness(values["value"])).sort_values(
+        ["bad", "site", "case", "run"], ascending=[False, True, True, True]
+    )
     sites = tuple(sorted(rows["site"].unique()))
     outside = values[values["set"] != IN_DOMAIN].drop_duplicates(["site", "case"])
     inside = values[values["set"] == IN_DOMAIN]
-    alone = inside["train"].map(lambda train: len(sites_of(train, set(sites))) == 1).astype(bool)
+    alone = inside["train"].map(lambda train: len(sites_of(train)) == 1).astype(bool)
     same = ["variant", "seed", "case"]  # of another one it would not show what the shift costs
     own = {tuple(x[key] for key in same): x for x in records(inside[alone].drop_duplicates(same))}
     several = values["variant"].nunique() > 1
 
     def drawn(line: Mapping[str, Any]) -> list[Picture]:
         job = folder / "jobs" / line["run"]
-        path = slice_paths(job, line["set"]).get(line["case"])
+        path = slice_paths(slice_folder(job, line["set"])).get(line["case"])
         if path is None:
             return []
         said = [line["case"], f"trained at {train_label(line['train'], sites)}"]
@@ -51,7 +53,7 @@ def worst_pictures(
             picture(
                 path,
                 png / f"{file_name(line['case'])}.png",
-                head=f"{metric} {written(line['value'], digits(metric))}",
+                head=f"{measure.name} {written(line['value'], digits(measure))}",
                 where=", ".join([*said, *([line["variant"]] if several else [])]),
                 structures=structures,
             )
