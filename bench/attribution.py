@@ -28,7 +28,6 @@ from segshift.attribution import attributed
 from segshift.attribution.measuring import measure
 from segshift.cohort import Case
 from segshift.cohort.phantom import simulated_cohort
-from segshift.postprocessing import read_rules
 from segshift.seeds import generator
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +55,6 @@ def main(options: dict[str, str]) -> None:
         folder = Path(options["folder"] or stack.enter_context(tempfile.TemporaryDirectory()))
         checkpoint = options["run"] or _trained(folder)
         run = build.load(checkpoint, precision=environment.precision("auto", "auto"))
-        run.module.rules = read_rules(build.checkpoint_file(checkpoint))
         for seed in range(int(first), int(last or first) + 1):
             sets = _drawn(seed, folder=folder, patients=patients)
             table = measure(run, sets, store=folder / "store", device=torch.device("cpu"))

@@ -54,7 +54,9 @@ def table(values: np.ndarray) -> pd.DataFrame:
     rows = keys.to_frame(index=False, name=["case", "structure", "metric"])
     rows["value"] = values[rows["case"]]
     rows["case"] = rows["case"].astype(str)
-    return rows.assign(patient=rows["case"], run="r", set="s", site="x")
+    own = {"run": "r", "set": "s", "site": "x", "corruption": "", "severity": 0, "rater": ""}
+    flags = {"postprocessed": False, "reference_empty": False}
+    return rows.assign(patient=rows["case"], **own, **flags)
 
 
 def seconds(job: Callable[[], object], repeats: int) -> float:

@@ -18,7 +18,7 @@ import numpy as np
 from segshift.audit.duplicates import check_duplicates
 from segshift.audit.listing import check_listing
 from segshift.audit.measure import Facts
-from segshift.cohort import Case, read_manifest, write_manifest
+from segshift.cohort import Annotation, Case, read_manifest, write_manifest
 from segshift.cohort.manifest import read_sound_lines
 
 HASH_BITS = 8 * 16 * 16  # of a volume
@@ -35,8 +35,7 @@ def main() -> None:
                 patient=f"patient-{i // 2:06d}",
                 site=f"site-{i // 2 % 20}",
                 images=(Path(name) / "images" / f"case-{i:06d}.nii.gz",),
-                label=Path(name) / "labels" / f"case-{i:06d}.nii.gz",
-                label_values=(1, 2),
+                annotation=Annotation(Path(name) / "labels" / f"case-{i:06d}.nii.gz", (1, 2)),
                 tags={"vendor": "north", "tr_ms": "500"},
             )
             for i in range(count)

@@ -15,7 +15,7 @@ from hypothesis import settings
 from omegaconf import DictConfig
 
 from segshift import build
-from segshift.cohort import Case, write_manifest
+from segshift.cohort import Annotation, Case, write_manifest
 
 pytest_plugins = ["study_stub"]  # the fixtures of the tests of studies
 
@@ -154,9 +154,13 @@ def make_case(folder: Path, name: str, *, site: str = "here", shape=(8, 16, 16),
         patient=name,
         site=site,
         images=(save_nifti(folder / "images" / f"{name}.nii.gz", image),),
-        label=save_nifti(folder / "labels" / f"{name}.nii.gz", label),
-        label_values=(5, 9),
+        annotation=Annotation(save_nifti(folder / "labels" / f"{name}.nii.gz", label), (5, 9)),
     )
+
+
+def reannotated(case: Case, **changes: object) -> Case:
+    """The case with other fields of its annotation."""
+    return replace(case, annotation=replace(case.annotation, **changes))
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,9 @@ from segshift.plan import make_plan
 
 
 def plan_for(cases, **options):
+    structures = {"structures": ("box", "core")}
     defaults = {"dimensions": 3, "context": 0, "batch": 2, "patch_voxels": 10**6}
-    return make_plan(cases, structures=("box", "core"), **defaults | options)
+    return make_plan(cases, **structures | defaults | options)
 
 
 def stored(cases, folder, **options):
@@ -18,6 +19,6 @@ def stored(cases, folder, **options):
 
 def aged(case, *, hours=1):
     """The case with files that nobody has written to for a while."""
-    for path in (*case.images, case.label):
+    for path in (*case.images, case.annotation.label):
         os.utime(path, (time.time() - 3600 * hours,) * 2)
     return case

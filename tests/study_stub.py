@@ -38,9 +38,11 @@ def train(config, folder, *, command, choices):
     (folder / "split.json").write_text('{"train": [], "val": [], "in_domain": [], "site-x": []}')
     if Path("alone").exists():
         (folder / "split.json").write_text('{"train": [], "val": [], "in_domain": []}')
-    header = "run,set,case,patient,site,structure,metric,value" + chr(10)
-    line = 'jobs/x,in_domain,"a,b",p,north,box,dice,0.1' + chr(10)
+    header = "run,set,corruption,severity,case,patient,site,rater,postprocessed,structure,"
+    header += "reference_empty,metric,value" + chr(10)
+    line = 'jobs/x,in_domain,,0,"a,b",p,north,,false,box,false,dice,0.1' + chr(10)
     (folder / "rows.csv").write_text(header + line)
+    (folder / "metrics.json").write_text('[{"name": "dice", "unit": "", "better": "higher"}]')
     (folder / "summary.json").write_text('{"val/dice": 1, "test/in_domain/dice": 0.5}')
 
 def attribute(folder, *, data):
@@ -51,8 +53,8 @@ def attribute(folder, *, data):
     with open("attributed.txt", "a") as file:
         file.write(folder.name + chr(10))
 
-def has_target(names):
-    return len(names) > 1
+def has_target(folder):
+    return not Path("alone").exists()
 
 stub = types.SimpleNamespace(attribute=attribute, has_target=has_target)
 sys.modules["segshift.attribution"] = stub
@@ -171,9 +173,13 @@ def rows(place: Path) -> str:
 
 def expected_rows(place: Path, base: list[str]) -> str:
     """As the stub writes them, job after job."""
-    header = "run,set,case,patient,site,structure,metric,value\n"
+    header = (
+        "run,set,corruption,severity,case,patient,site,rater,postprocessed,structure,"
+        "reference_empty,metric,value\n"
+    )
     names = [job.name for job in planned(*base).jobs]
-    return header + "".join(f'{name},in_domain,"a,b",p,north,box,dice,0.1\n' for name in names)
+    of_job = ',in_domain,,0,"a,b",p,north,,false,box,false,dice,0.1\n'
+    return header + "".join(name + of_job for name in names)
 
 
 def executable(path: Path, text: str) -> None:

@@ -33,9 +33,10 @@ from segshift.attribution.permutation import (
     smallest_share,
 )
 from segshift.cli import main
+from segshift.cohort import Case
 from segshift.errors import InputError
 from segshift.metrics import BoundaryOffset, Dice, MaskPair
-from segshift.results import read_rows
+from segshift.results import read_rows, trained_at, write_cases
 
 SHIFTS_MM = np.arange(-12, 13) * 0.25
 
@@ -562,7 +563,7 @@ def test_a_run_is_measured_and_answered_from_its_folder(tiny_run, capsys):
     said = capsys.readouterr().out
     answers = pd.read_csv(tiny_run / "attribution.csv")
     assert answers.columns.tolist() == list(COLUMNS)
-    assert set(answers["train"]) == {"alpha"}
+    assert set(answers["train"]) == {trained_at(["alpha"])}
     sites = ["beta", "gamma", "delta"]
     assert sorted(answers["site"].unique()) == sorted(sites)
     assert answers.groupby("site")["kind"].nunique().tolist() == [3, 3, 3]
@@ -676,17 +677,20 @@ def test_a_run_that_does_not_say_who_was_judged(tiny_run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "there"),
+    ("patients", "there"),
     [
-        (["in_domain", "site-b"], True),
-        (["in_domain"], False),
-        (["site-a", "site-b"], False),
-        (["in_domain", "prevalence-liver-0.2", "labels-truth"], False),
-        ([], False),
+        ({"in_domain": "ab", "site-b": "cd"}, True),
+        ({"in_domain": "ab", "vendor-ge": "cd"}, True),  # whatever the set is called
+        ({"in_domain": "ab"}, False),
+        ({"site-a": "ab", "site-b": "cd"}, False),
+        ({"in_domain": "ab", "prevalence-liver-0.2": "ab", "site-of-labels": "a"}, False),
+        ({}, False),
     ],
 )
-def test_the_names_tell_whether_there_is_anything_to_ask(names, there):
-    assert has_target(names) is there
+def test_there_is_something_to_ask_where_a_set_has_other_patients(tmp_path, patients, there):
+    sets = {name: [Case(p, p, "x", ()) for p in own] for name, own in patients.items()}
+    write_cases(tmp_path / "cases.csv", sets)
+    assert has_target(tmp_path) is there
 
 
 def test_the_answers_start_without_torch():

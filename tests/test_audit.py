@@ -333,7 +333,7 @@ def test_near_copies_are_one_finding_a_case_and_those_of_an_independent_correlat
     patients = {899: "one", 900: "one"}
     facts = [
         Facts(
-            case=Case(f"{i}", patients.get(i, f"p{i}"), "s", (Path(f"{i}"),), None, ()),
+            case=Case(f"{i}", patients.get(i, f"p{i}"), "s", (Path(f"{i}"),)),
             shape=(1, 1, 1), spacing_mm=(1.0, 1.0, 1.0), quantiles=(), outside_share=np.nan,
             image_hash=i.to_bytes(2), label_hash=b"", appearance=row, poses=None,
         )

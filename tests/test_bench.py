@@ -21,6 +21,7 @@ for name, *arguments in json.load(sys.stdin):
 """
 TOGETHER = (
     ("intervals.py", "--rows=40", "--resamples=100", "--repeats=1"),
+    ("coverage.py", "--studies=1", "--resamples=100"),
     ("shifts.py", "--edge=12", "--repeats=1"),
     ("metrics.py", "--size", "32", "32", "24", "--repeats=1"),
     ("losses.py", "focal", "--size=24", "--repeats=1"),  # the last: it tells malloc to give back
@@ -56,6 +57,13 @@ def test_intervals_are_timed(tables):
     assert all(float(row[1]) >= 0 for row in rows)
 
 
+def test_coverage_is_measured_of_few_and_many_patients(tables):
+    rows = [row for row in tables["coverage.py"] if len(row) == 4][2:]
+    assert [row[0] for row in rows] == ["4", "6", "12", "25", "60"]
+    for _, *shares in rows:
+        assert all(30 < float(share.removesuffix(" %")) <= 100 for share in shares)
+
+
 def test_losses_are_measured_and_the_boundary_is_scipys(tables):
     rows = tables["losses.py"]
     (loss,) = [row for row in rows if row[0] == "`focal`"]
@@ -88,6 +96,12 @@ def test_shifts_are_timed_against_preprocessing(tables):
     assert len(rows) == 1 + 19
     assert all(float(row[1]) >= 0 for row in rows)
     assert {"`motion`", "`stain`", "`flip`"} <= {row[0] for row in rows}
+
+
+def test_choices_of_a_post_processing_are_counted():
+    rows = table(printed("postprocessing.py", "--draws=2", "--patients", "8"))[2:]
+    assert len({(row[0], row[1]) for row in rows}) == len(rows) == 6
+    assert all(0 <= float(row[3].removesuffix(" %")) <= 100 for row in rows)
 
 
 def test_a_manifest_is_read_and_checked():

@@ -8,12 +8,22 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
-from report_inputs import DICE, STRUCTURES, fill
+from report_inputs import (
+    DICE,
+    MEASURES,
+    STRUCTURES,
+    add_postprocessing,
+    add_raters,
+    fill,
+    write_table,
+)
+from study_inputs import add_raters as add_raters_to_study
 from study_inputs import fill_study
 
+from segshift.metrics import Measure
 from segshift.report import write_report
 from segshift.report.study import write_study_report
-from segshift.results import read_rows
+from segshift.results import read_rows, write_measures
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -26,26 +36,30 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; apt-get i
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With many metrics, a network, and a case and a set whose names are too long for a phone."""
+    """With all sections, many metrics, a case and a set whose names are too long for a phone."""
     folder = fill(tmp_path_factory.mktemp("run"))
+    add_raters(folder)
+    add_postprocessing(folder)
     table = read_rows(folder / "rows.csv")
     table = table.replace({"case": {"dijon-1": LONG}, "set": {"site-toronto": "site-" + LONG[:60]}})
-    others = [f"other_{number}" for number in range(12)]
-    more = [table[table["metric"] == "dice"].assign(metric=name) for name in others]
-    pd.concat([table, *more]).to_csv(folder / "rows.csv", index=False, na_rep="nan")
+    others = [Measure(f"other_{number}", "", "higher") for number in range(12)]
+    write_measures(folder, [*MEASURES.values(), *others])
+    more = [table[table["metric"] == "dice"].assign(metric=other.name) for other in others]
+    write_table(folder, pd.concat([table, *more]))
     (folder / "cases.csv").unlink()
     (folder / "plan.json").write_text(json.dumps({"spacing_mm": list(range(200))}))
-    return write_report(folder, structures=STRUCTURES, **DICE)
+    return write_report(folder, structures=STRUCTURES, measure=DICE)
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two variants, six sites of which one has a long name, curves, pictures, a failed job."""
-    sites = ("a", "b", "c", "d", "e", LONG[:60])
+    sites = ("bern", "b", "c", "d", "e", LONG[:60])
     folder = fill_study(
         tmp_path_factory.mktemp("study"), sites=sites, trained=sites[-2:], seeds=("0",),
         variants=("model=unet2d", "model=" + LONG[:80]), patients=2,
     )  # fmt: skip
+    add_raters_to_study(folder)
     jobs = folder / "jobs.csv"
     jobs.write_text(jobs.read_text().replace("done", "failed", 1))
     return write_study_report(folder)
@@ -149,5 +163,5 @@ def test_arrow_keys_go_through_the_cases_of_a_lane(browser: Browser, report: Pat
     for key in ("ArrowRight", "ArrowRight", "ArrowLeft"):
         page.keyboard.press(key)
         names.append(page.locator("#tip").inner_text())
-    assert names == ["dijon-3: 0.780", "dijon-2: 0.820", "dijon-3: 0.780"]
+    assert names == ["dijon-6: 0.660", "dijon-5: 0.700", "dijon-6: 0.660"]
     page.close()

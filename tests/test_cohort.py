@@ -10,11 +10,11 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from conftest import REAL_DATA, make_case, save_nifti
+from conftest import REAL_DATA, make_case, reannotated, save_nifti
 from PIL import Image
 from test_images import save_series
 
-from segshift.cohort import Case, read_manifest, write_manifest
+from segshift.cohort import Annotation, Case, read_manifest, write_manifest
 from segshift.cohort.checks import check_headers, load_case, load_label
 from segshift.cohort.images import read_geometry, read_image, read_label
 from segshift.cohort.importers import import_msd
@@ -42,8 +42,7 @@ class TestManifest:
                 "p1",
                 "dijon",
                 (tmp_path / "a.nii.gz",),
-                tmp_path / "al.nii.gz",
-                (1, 4),
+                Annotation(tmp_path / "al.nii.gz", (1, 4)),
                 {"vendor": "Siemens"},
             ),
         )
@@ -52,12 +51,12 @@ class TestManifest:
         path = write_csv(tmp_path / "m.csv", HEADER, LINE)
         cohort = read_manifest(path, structures={"spleen": 7})
         assert cohort.structures == ("spleen",)
-        assert cohort.cases[0].label_values == (7,)
+        assert cohort.cases[0].annotation.values == (7,)
 
     def test_sites_may_number_structures_differently(self, tmp_path):
         other = "b,p2,toronto,b.nii.gz,bl.nii.gz,kidney=1 liver=2,GE"
         cohort = read_manifest(write_csv(tmp_path / "m.csv", HEADER, LINE, other))
-        assert [case.label_values for case in cohort.cases] == [(1, 4), (2, 1)]
+        assert [case.annotation.values for case in cohort.cases] == [(1, 4), (2, 1)]
 
     def test_sites_are_chosen_by_name(self, tmp_path):
         other = "b,p2,toronto,b.nii.gz,bl.nii.gz,spleen=2,GE"
@@ -86,9 +85,21 @@ class TestManifest:
     def test_round_trip(self, tmp_path):
         cases = [
             Case(
-                "007", "p", "x,y", (tmp_path / "i.png",), tmp_path / "l.png", (1, 255), {"TR": "5"}
+                "007",
+                "p",
+                "x,y",
+                (tmp_path / "i.png",),
+                Annotation(tmp_path / "l.png", (1, 255)),
+                {"TR": "5"},
             ),
-            Case("b", "q", "z", (Path("/far/i.png"),), None, (None, None), {"TE": '7"'}),
+            Case(
+                "b",
+                "q",
+                "z",
+                (Path("/far/i.png"),),
+                Annotation(values=(None, None)),
+                {"TE": '7"'},
+            ),
         ]
         write_manifest(tmp_path / "m.csv", cases, channels=["image"], structures=["u", "v"])
         read = read_manifest(tmp_path / "m.csv").cases
@@ -114,8 +125,7 @@ class TestManifest:
             ([HEADER, LINE.replace("kidney=4", "kidney=0")], "from 1 upwards"),
             ([HEADER, LINE.replace("dijon", "a/b")], "may not hold '/'"),
             ([HEADER, LINE.replace("dijon", "..")], "nor begin with"),
-            ([HEADER, LINE.replace("dijon", "a+b")], "which marks a shift"),
-            ([HEADER, LINE.replace("dijon", "a;b")], "site 'a;b' becomes part of names"),
+            ([HEADER, LINE.replace("dijon", "a\\b")], "becomes part of names"),
             ([HEADER, LINE.replace("liver=1", "mean=1")], "not 'mean'"),
             ([HEADER, LINE.replace("liver=1", "a/b=1")], "structure name"),
             ([HEADER, LINE.replace("liver=1", "$x$=1")], "structure name"),
@@ -247,7 +257,7 @@ class TestChecks:
         assert volume.image.shape == (1, 8, 16, 16)
         assert volume.image.dtype == np.float32
         assert set(np.unique(volume.label)) == {0, 1, 2}
-        raw = read_label(case.label)
+        raw = read_label(case.annotation.label)
         np.testing.assert_array_equal(volume.label == 1, raw == 5)
         np.testing.assert_array_equal(volume.label == 2, raw == 9)
 
@@ -255,7 +265,7 @@ class TestChecks:
         case = make_case(tmp_path, "odd")
         label = save_nifti(tmp_path / "l.nii.gz", np.zeros((8, 16, 15), np.uint8))
         with pytest.raises(InputError, match=r"case 'odd'.*\(8, 16, 15\).*\(8, 16, 16\)"):
-            check_headers(replace(case, label=label))
+            check_headers(reannotated(case, label=label))
 
     def test_another_affine(self, tmp_path):
         case = make_case(tmp_path, "odd")
@@ -263,7 +273,7 @@ class TestChecks:
         affine[0, 3] = 5
         label = save_nifti(tmp_path / "l.nii.gz", np.zeros((8, 16, 16), np.uint8), affine)
         with pytest.raises(InputError, match="case 'odd'.*lie elsewhere"):
-            check_headers(replace(case, label=label))
+            check_headers(reannotated(case, label=label))
 
     @pytest.mark.parametrize(("scale", "same"), [(1.005, True), (1.02, False)])
     def test_affines_are_compared_where_they_matter(self, tmp_path, scale, same):
@@ -272,13 +282,13 @@ class TestChecks:
         affine = np.diag([scale, 1, 1, 1])
         label = save_nifti(tmp_path / "l.nii.gz", np.zeros((8, 16, 16), np.uint8), affine)
         if same:
-            check_headers(replace(case, label=label))
+            check_headers(reannotated(case, label=label))
         else:
             with pytest.raises(InputError, match="lie elsewhere"):
-                check_headers(replace(case, label=label))
+                check_headers(reannotated(case, label=label))
 
     def test_an_unknown_value(self, tmp_path):
-        case = replace(make_case(tmp_path, "odd"), label_values=(5, 8))
+        case = reannotated(make_case(tmp_path, "odd"), values=(5, 8))
         with pytest.raises(InputError, match=r"case 'odd'.*\[9\].*known are \[0, 5, 8\]"):
             load_label(case)
 
@@ -300,7 +310,7 @@ class TestChecks:
 
     def test_no_label(self, tmp_path):
         with pytest.raises(InputError, match="case 'bare' has no label"):
-            load_label(replace(make_case(tmp_path, "bare"), label=None))
+            load_label(reannotated(make_case(tmp_path, "bare"), label=None))
 
     def test_any_damage_is_an_input_error(self, tmp_path):
         """Bytes of header and pixels flipped at random: read as they are, or refused by name."""
@@ -342,7 +352,7 @@ class TestMsd:
         cases, channels, structures = import_msd(self.msd(tmp_path))
         assert channels == ("ct",)
         assert structures == ("liver", "liver_tumour")
-        assert [(c.id, c.patient, c.site, c.label_values) for c in cases] == [
+        assert [(c.id, c.patient, c.site, c.annotation.values) for c in cases] == [
             ("liver_1", "liver_1", "my_liver", (1, 2)),
             ("liver_2", "liver_2", "my_liver", (1, 2)),
         ]

@@ -1,74 +1,40 @@
 """Runs are compared on what all of them measured, patient by patient, and it says what was not."""
 
-import argparse
-import inspect
 import io
 import math
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from comparison_inputs import LEVEL, three_runs, write, write_run
 from rich.console import Console
+from row_inputs import DICE, row
 
-from segshift import metrics
-from segshift.cli_compare import add_compare_command
-from segshift.errors import InputError
 from segshift.report.comparison import comparison_figure
-from segshift.report.console import print_comparison, print_failures
+from segshift.report.comparison_console import print_comparison
+from segshift.report.console import print_failures
 from segshift.results import (
-    Row,
+    Comparison,
     bootstrap_means,
     compare,
-    higher_is_better,
     pair,
     patient_means,
     read_rows,
     read_runs,
-    write_rows,
+    sign_flip_p,
 )
-
-LEVEL = np.random.default_rng(0).uniform(0.5, 0.9, 20)
-
-
-def write(
-    path: Path, dice: Callable[[int, str], float], *, patients: int = 20, run: str = "", **odd
-) -> Path:
-    """Two cases of each patient, of a liver and a tumour; `dice(patient, structure)`."""
-    rows = [
-        Row(run or path.name, "in_domain", f"c{p}-{c}", f"p{p}", "A", s, "dice", dice(p, s))
-        for p in range(patients)
-        for c in range(2)
-        for s in odd.get("structures", ("liver", "tumour"))
-    ]
-    write_rows(path / "rows.csv", rows)
-    return path
 
 
 @pytest.fixture
 def three(tmp_path: Path) -> list[Path]:
-    """The second is better by 0.05 for every patient, the third differs by noise."""
-    noise = np.random.default_rng(1).normal(0, 0.02, 20)
-    return [
-        write(tmp_path / "base", lambda p, s: LEVEL[p]),
-        write(tmp_path / "better", lambda p, s: LEVEL[p] + 0.05),
-        write(tmp_path / "other", lambda p, s: LEVEL[p] + noise[p]),
-    ]
+    return three_runs(tmp_path)
 
 
-def compared(paths: list[Path]):
-    return compare(pair(read_runs(paths), metric="dice"), higher_is_better=True)
-
-
-def run_command(*arguments: object) -> None:
-    parser = argparse.ArgumentParser()
-    add_compare_command(parser)
-    parsed = parser.parse_args(list(map(str, arguments)))
-    parsed.run(parsed)
+def compared(paths: list[Path]) -> Comparison:
+    return compare(pair(read_runs(paths), metric="dice"), measure=DICE)
 
 
 def test_a_constant_difference_is_found_exactly_and_beyond_chance(three: list[Path]) -> None:
@@ -77,11 +43,10 @@ def test_a_constant_difference_is_found_exactly_and_beyond_chance(three: list[Pa
     assert (first["baseline"], first["run"], first["n"]) == ("base", "better", 40)
     for number in ("difference", "low", "high"):
         assert first[number] == pytest.approx(0.05)
-    assert first["sign_flip_p"] == 1 / 10_001
-    assert first["wilcoxon_p"] < 1e-3
-    assert first["sign_flip_holm"] == pytest.approx(3 / 10_001)
+    assert first["p"] == 1 / 10_001
+    assert first["p_holm"] == pytest.approx(3 / 10_001)
     assert second["low"] < 0 < second["high"]
-    assert second["sign_flip_p"] > 0.05
+    assert second["p"] > 0.05
     ranks = comparison.runs.set_index("run")
     assert ranks.loc["better", ["rank", "rank_1", "rank_2"]].tolist() == [1, 1.0, 0.0]
     shares = ranks.loc[["base", "other"], ["rank_2", "rank_3"]]
@@ -110,8 +75,7 @@ def test_swapping_two_runs_turns_the_sign_and_nothing_else(three: list[Path]) ->
     forth, back = (compared(paths).differences.iloc[0] for paths in (three[::2], three[::-2]))
     assert back["difference"] == pytest.approx(-forth["difference"])
     assert [back["low"], back["high"]] == pytest.approx([-forth["high"], -forth["low"]])
-    for p in ("sign_flip_p", "wilcoxon_p"):
-        assert back[p] == pytest.approx(forth[p])
+    assert back["p"] == pytest.approx(forth["p"])
 
 
 def test_neither_the_order_of_rows_nor_a_second_time_changes_a_bit(three: list[Path]) -> None:
@@ -140,13 +104,14 @@ def test_only_what_all_runs_have_is_compared_and_the_rest_is_told(tmp_path: Path
     assert "a: 16 of 40 cases left out" in text
     assert "a: 1 of 2 structures left out, which not all runs have: tumour" in text
     assert "b: 1 of 2 structures left out, which not all runs have: spleen" in text
-    assert "2 of 24 values left out, which are undefined for some" in text
+    assert "2 of 24 values left out, which are undefined for some of the runs only" in text
+    assert "so these runs were judged against different references" in text
 
 
 def test_a_rare_structure_is_in_every_resample_that_counts(tmp_path: Path) -> None:
     def run(name: str, lesion: float) -> Path:
         def dice(p: int, s: str) -> float:
-            return 0.95 if s == "liver" else (lesion + 0.01 * p if p < 3 else math.nan)
+            return 0.95 if s == "liver" else (lesion + 0.01 * p if p < 6 else math.nan)
 
         return write(tmp_path / name, dice, patients=30)
 
@@ -160,168 +125,66 @@ def test_a_rare_structure_is_in_every_resample_that_counts(tmp_path: Path) -> No
     assert ranks["high"].max() < 0.7
 
 
-def test_without_a_resample_that_counts_there_is_neither_interval_nor_ranking(
-    tmp_path: Path,
-) -> None:
-    """100 structures of two patients each: no resample draws one of the two of every pair."""
-    for name, dice in (("a", 0.5), ("b", 0.6)):
+def test_p_is_of_the_very_difference_that_is_shown(tmp_path: Path) -> None:
+    """A patient adds to it by structure, the more the fewer have that; cases are averaged first."""
+    gains = np.random.default_rng(5).normal(0.02, 0.04, (12, 2))
+
+    def of(run: str, *, better: bool) -> Path:
         rows = [
-            Row(name, "in_domain", f"c{p}", f"p{p}", "A", f"s{s % 100}", "dice", dice)
-            for p in range(100)
-            for s in (p, p + 1)
+            row(
+                run,
+                "in_domain",
+                f"c{p}-{c}",
+                "A",
+                0.5 + better * gain,
+                patient=f"p{p}",
+                structure=s,
+            )
+            for p, of_patient in enumerate(gains)
+            for s, gain, patients in zip(("liver", "tumour"), of_patient, (12, 7), strict=True)
+            for c in range(1 + p % 3)
+            if p < patients
         ]
-        write_rows(tmp_path / name / "rows.csv", rows)
-    comparison = compared([tmp_path / "a", tmp_path / "b"])
-    (line,) = comparison.differences.to_dict("records")
-    assert line["difference"] == pytest.approx(0.1)
-    assert math.isnan(line["low"])
-    assert math.isnan(line["high"])
-    assert comparison.runs["mean"].tolist() == pytest.approx([0.5, 0.6])
-    assert comparison.runs["rank"].tolist() == [2, 1]
-    assert comparison.runs[["low", "high", "rank_1", "rank_2"]].isna().all(axis=None)
+        return write_run(tmp_path / run, rows)
+
+    line = compared([of("a", better=False), of("b", better=True)]).differences.iloc[0]
+    adds = gains[:, 0] / 12
+    adds[:7] += gains[:7, 1] / 7
+    assert line["difference"] == pytest.approx(adds.sum() / 2)
+    assert line["p"] == sign_flip_p(adds)
+    assert 0.01 < line["p"] < 0.5
 
 
-def test_one_patient_gives_neither_interval_nor_ranking(tmp_path: Path) -> None:
+@pytest.mark.parametrize("patients", [1, 5, 6])
+def test_of_fewer_than_six_patients_there_is_neither_interval_nor_ranking(
+    tmp_path: Path, patients: int
+) -> None:
     paths = [
-        write(tmp_path / n, lambda p, s, d=d: d, patients=1) for n, d in (("a", 0.5), ("b", 0.6))
+        write(tmp_path / n, lambda p, s, d=d: LEVEL[p] + d, patients=patients)
+        for n, d in (("a", 0.0), ("b", 0.1))
     ]
     comparison = compared(paths)
-    assert comparison.differences[["low", "high"]].isna().all(axis=None)
-    assert comparison.runs[["low", "high", "rank_1", "rank_2"]].isna().all(axis=None)
-    assert comparison.differences[["sign_flip_p", "wilcoxon_p"]].eq(1).all(axis=None)
+    few = patients < 6
+    assert comparison.differences[["low", "high"]].isna().all(axis=None) == few
+    assert comparison.runs[["low", "high", "rank_1", "rank_2"]].isna().all(axis=None) == few
+    assert comparison.runs["rank"].tolist() == [2, 1]
+    assert comparison.differences["p"].eq(2 / 2**patients).all()
     file = io.StringIO()
     print_comparison(comparison, console=Console(file=file, width=100))
-    assert "with 1 patient neither test can say less than p = 1" in file.getvalue()
+    who = "1 patient" if patients == 1 else f"{patients} patients"
+    told = f"in_domain: with {who} no p can be below {2 / 2**patients:.2g}, and no mean has an"
+    assert (told in file.getvalue()) == few
     comparison_figure(comparison, patient_means(pair(read_runs(paths), metric="dice")))
 
 
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        (["a"], r"rows of 1 run\(s\); name two or more"),
-        (["a", "a"], "is given twice"),
-        (["a", "nothing"], r"nothing: no rows\.csv; name the folder of a run"),
-        (["a", "elsewhere"], r"no case has dice .* a has sets in_domain, .*elsewhere has sets"),
-        (["a", "others"], r"case 'c0-0' is of patient 'p0' in a and of .*'x0' in others"),
-        (["a", "distances"], r"distances: no rows of the metric 'dice'; it has hd95_mm"),
-    ],
-)
-def test_what_cannot_be_compared_is_said(tmp_path: Path, names: list[str], message: str) -> None:
-    def changed(name: str, old: str, new: str) -> None:
-        write(tmp_path / name, lambda p, s: 0.5)
-        text = (tmp_path / name / "rows.csv").read_text()
-        (tmp_path / name / "rows.csv").write_text(re.sub(old, new, text))
+def test_a_rare_structure_takes_the_interval_of_the_mean_away(tmp_path: Path) -> None:
+    def of(base: float) -> Callable[[int, str], float]:
+        return lambda p, s: math.nan if s == "tumour" and p >= 5 else base
 
-    write(tmp_path / "a", lambda p, s: 0.5)
-    changed("elsewhere", ",in_domain,c", ",site-B,d")
-    changed("others", r",p(\d)", r",x\1")
-    changed("distances", ",dice,", ",hd95_mm,")
-    with pytest.raises(InputError, match=message):
-        run_command(*(tmp_path / name for name in names), "-o", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    paths = [write(tmp_path / n, lambda p, s: 0.5, run="demo/1") for n in ("a", "b")]
-    assert list(read_runs(paths)) == ["demo/1", f"demo/1 ({paths[1]})"]
-    assert list(read_runs([paths[0] / "rows.csv", paths[1]])) == list(read_runs(paths))
-
-
-def test_the_command_prints_and_writes_tables_and_a_figure(
-    three: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run_command(*three, "-o", tmp_path / "new" / "out", "--resamples", 1000)
-    printed = capsys.readouterr().out
-    assert "in_domain: dice, higher is better" in printed
-    assert "corrected for 3 comparisons" in printed
-    assert "failures: none at 3 sites of 3 runs" in printed
-    folder = tmp_path / "new" / "out"
-    assert sorted(p.name for p in folder.iterdir()) == [
-        "comparison.csv", "comparison.png", "failures.csv", "runs.csv",
-    ]  # fmt: skip
-    lines = pd.read_csv(folder / "comparison.csv")
-    assert lines["metric"].eq("dice").all()
-    assert lines["n"].eq(40).all()
-    assert lines["patients"].eq(20).all()
-    assert (folder / "comparison.png").stat().st_size > 10_000
-    assert "not compared" not in printed  # there is one set
-
-
-NOISY = {"in_domain+noise3": 0.8, "in_domain+noise5": 0.7}
-
-
-def two_runs(folder: Path, dice: dict[str, float]) -> list[Path]:
-    """Of three patients in each set, with the same Dice in both."""
-    for name in ("a", "b"):
-        rows = [
-            Row(name, set_, f"c{p}", f"p{p}", "A", "liver", "dice", value)
-            for set_, value in dice.items()
-            for p in range(3)
-        ]
-        write_rows(folder / name / "rows.csv", rows)
-    return [folder / "a", folder / "b"]
-
-
-@pytest.mark.parametrize(
-    ("options", "expected", "left_out"),
-    [
-        ([], ["in_domain"], "2 of 3 sets not compared: in_domain+noise3, in_domain+noise5;"),
-        (["--shifted"], ["in_domain", *NOISY], ""),
-        (["--set", "in_domain+noise3"], ["in_domain+noise3"], "2 of 3 sets not compared: in_dom"),
-        (["--set", "in_domain", "--set", "in_domain+noise3"], ["in_domain", *NOISY][:2], "1 of 3"),
-    ],
-)
-def test_sets_under_a_shift_are_compared_if_asked_for(
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    options: list[str],
-    expected: list[str],
-    left_out: str,
-) -> None:
-    runs = two_runs(tmp_path, {"in_domain": 0.9, **NOISY})
-    run_command(*runs, "-o", tmp_path / "out", "--resamples", 1000, *options)
-    lines = pd.read_csv(tmp_path / "out" / "comparison.csv")
-    assert lines["set"].tolist() == expected  # as many as Holm's correction counts
-    printed = " ".join(capsys.readouterr().out.split())
-    assert left_out in printed
-    assert ("not compared" in printed) == bool(left_out)
-    assert ("--shifted all" in printed) == bool(left_out)
-
-
-def test_shifted_is_advised_only_if_a_set_under_a_shift_was_left_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    runs = two_runs(tmp_path, {"in_domain": 0.9, "site-B": 0.8})
-    run_command(*runs, "-o", tmp_path / "out", "--resamples", 1000, "--set", "in_domain")
-    printed = capsys.readouterr().out
-    assert "1 of 2 sets not compared: site-B; --set NAME compares one" in " ".join(printed.split())
-    assert "--shifted" not in printed
-
-
-def test_fewer_resamples_than_rare_structures_need_are_refused(tmp_path: Path) -> None:
-    runs = two_runs(tmp_path, {"in_domain": 0.9})
-    with pytest.raises(InputError, match="--resamples 999: 1000 or more, 10000 to report"):
-        run_command(*runs, "-o", tmp_path / "out", "--resamples", 999)
-
-
-def test_sets_that_are_not_there_are_named(tmp_path: Path) -> None:
-    runs = two_runs(tmp_path, NOISY)
-    with pytest.raises(InputError, match=r"--set mine: .* in_domain\+noise3, in_domain\+noise5"):
-        run_command(*runs, "--set", "mine")
-    with pytest.raises(InputError, match="only sets under a shift: .* --shifted compares them"):
-        run_command(*runs)
-
-
-def test_failures_are_of_the_cases_that_all_runs_have(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    more = write(tmp_path / "more", lambda p, s: 0.0 if p >= 12 else 0.9)
-    fewer = write(tmp_path / "fewer", lambda p, s: 0.9, patients=12, structures=("liver",))
-    run_command(more, fewer, "-o", tmp_path / "out", "--resamples", 1000)
-    assert "failures: none at 2 sites of 2 runs" in capsys.readouterr().out
-    profile = pd.read_csv(tmp_path / "out" / "failures.csv").set_index("run")
-    assert profile["failed"].to_dict() == {"fewer": 0, "more": 0}
-    assert profile["failed_n"].to_dict() == {"fewer": 24, "more": 24}
+    comparison = compared([write(tmp_path / "a", of(0.5)), write(tmp_path / "b", of(0.6))])
+    assert comparison.differences["difference"].tolist() == pytest.approx([0.1])
+    for table in (comparison.differences[["low", "high"]], comparison.runs[["low", "rank_1"]]):
+        assert table.isna().all(axis=None)
 
 
 def test_a_number_and_its_bounds_have_the_same_decimals(tmp_path: Path) -> None:
@@ -345,32 +208,5 @@ def test_failures_are_printed_by_run_and_site(three: list[Path]) -> None:
     file = io.StringIO()
     print_failures(rows, console=Console(file=file, width=100))
     (line,) = [line for line in file.getvalue().splitlines() if "in_domain" in line]
-    assert line.split() == ["base", "in_domain", "A", "5%", "n", "80"]
-
-
-def test_the_direction_follows_from_the_names_of_our_metrics() -> None:
-    given = {"tolerance_mm": 2.0, "width_mm": 2.0}
-    checked = []
-    for name in metrics.__all__:
-        kind = getattr(metrics, name)
-        if not inspect.isclass(kind) or not isinstance(getattr(kind, "higher_is_better", 0), bool):
-            continue
-        wanted = inspect.signature(kind).parameters
-        metric = kind(**{key: value for key, value in given.items() if key in wanted})
-        assert higher_is_better(metric.name) == metric.higher_is_better, metric.name
-        checked.append(metric.name)
-    assert {"dice", "hd95_mm", "nsd_2mm"} <= set(checked)
-    assert not any(map(higher_is_better, ("ece", "brier", "nll", "lesion_false_positives_small")))
-
-
-def test_comparing_needs_no_torch(three: list[Path], tmp_path: Path) -> None:
-    code = (
-        "import argparse, sys; from segshift.cli_compare import add_compare_command as add; "
-        "parser = argparse.ArgumentParser(); add(parser); a = parser.parse_args(); a.run(a); "
-        "print([m for m in ('torch', 'monai') if m in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, three), "-o", str(tmp_path / "out")],
-        capture_output=True, encoding="utf-8", check=True,
-    )  # fmt: skip
-    assert done.stdout.splitlines()[-1] == "[]"
+    expected = "base in_domain A 2 of 20 failed: 1 to 32 % 5% n 80"  # values: 4 of 80
+    assert " ".join(line.split()) == expected

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from conftest import make_case, save_nifti
+from conftest import make_case, reannotated, save_nifti
 from store_inputs import aged, plan_for, stored
 from torch.utils.data import DataLoader
 
@@ -48,10 +48,10 @@ def case(tmp_path):
     label[6:12, 8:14, 8:16] = 5
     label[7:9, 9:11, 9:12] = 9
     image[label > 0] += 100
+    drawn = save_nifti(tmp_path / "label.nii.gz", label)
     return replace(
-        make_case(tmp_path / "unused", "c"),
+        reannotated(make_case(tmp_path / "unused", "c"), label=drawn),
         images=(save_nifti(tmp_path / "image.nii.gz", image),),
-        label=save_nifti(tmp_path / "label.nii.gz", label),
     )
 
 
@@ -59,7 +59,7 @@ def redrawn(case, place, value):
     """Another value in the file of the label."""
     label = np.array([0, 5, 9], np.uint8)[load_case(case).label]
     label[place] = value
-    save_nifti(case.label, label)
+    save_nifti(case.annotation.label, label)
 
 
 class TestStore:

@@ -190,7 +190,8 @@ class TestBalance:
         ]
         for i, case in enumerate(cases):
             label = np.asarray(load_case(case).label) * (i > 0)
-            save_nifti(case.label, np.choose(label, [0, 5, 9 if i == 5 else 5]).astype(np.uint8))
+            values = np.choose(label, [0, 5, 9 if i == 5 else 5]).astype(np.uint8)
+            save_nifti(case.annotation.label, values)
         return stored(cases, tmp_path / "store")
 
     def drawn(self, entries, balance, samples):

@@ -77,7 +77,7 @@ def test_real_data_commands(tmp_path, monkeypatch, no_page):
     folder = tmp_path / "run"
     run.train(config, folder, command=training, choices={})
     assert "40, 56, 40" in (folder / "plan.json").read_text().replace("\n", "").replace("  ", "")
-    of_masks, of_probabilities = 5, 4
+    of_masks, of_probabilities = 5 + 2, 4  # of masks also the two of false alarms
     lines = (folder / "rows.csv").read_text().splitlines()
     assert len(lines) == 1 + 40 * 2 * (of_masks + of_probabilities)
 
@@ -113,11 +113,14 @@ def test_the_empty_mask_table_is_the_codes():
     """docs/results.md says what metrics/empty.py does."""
     import numpy as np
 
-    from segshift.metrics import Dice, HausdorffDistance95
+    from segshift.metrics import Dice, FalseAlarm, FalseAlarmVolume, HausdorffDistance95
 
     empty, full = np.zeros((3, 4, 5), bool), np.ones((3, 4, 5), bool)
     diagonal = np.sqrt(9 + 16 + 25)
     for metric, worst in ((Dice(), 0), (HausdorffDistance95(), diagonal)):
         assert np.isnan(metric(empty, empty, (1, 1, 1)))
-        assert metric(full, empty, (1, 1, 1)) == pytest.approx(worst)
+        assert np.isnan(metric(full, empty, (1, 1, 1)))
         assert metric(empty, full, (1, 1, 1)) == pytest.approx(worst)
+    assert [FalseAlarm()(pred, empty, (1, 1, 1)) for pred in (empty, full)] == [0, 1]
+    assert FalseAlarmVolume()(full, empty, (1, 1, 1)) == pytest.approx(0.06)
+    assert np.isnan(FalseAlarm()(empty, full, (1, 1, 1)))

@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser, load
 from torch import nn
 
 from segshift import build
-from segshift.cohort import Case
+from segshift.cohort import Annotation, Case
 from segshift.cohort.images import read_image
 from segshift.data.store import store_cases
 from segshift.errors import InputError
@@ -122,9 +122,10 @@ def test_what_a_user_must_know_is_beside_the_model_and_inside(phantom, tmp_path)
 
 def test_the_runs_post_processing_travels_too(phantom, tmp_path):
     checkpoint = saved_run(tmp_path / "checkpoints", phantom, "model=unet2d")
-    numbers = {"value": None, "dice_before": 0.5, "dice_after": 0.6, "n": 3}
+    numbers = {"value": None, "score_before": 0.5, "score_after": 0.6, "patients": 8}
     rules = {"liver": [{"rule": "largest_component", **numbers}]}
-    (tmp_path / "postprocessing.json").write_text(json.dumps(rules))
+    record = {"rules": rules, "reasons": {}}
+    (tmp_path / "postprocessing.json").write_text(json.dumps(record))
     export(checkpoint, tmp_path / "out", to="monai_bundle")
     about = json.loads((tmp_path / "out" / "configs" / "preprocessing.json").read_text())
     assert about["postprocessing"] == rules
@@ -144,7 +145,7 @@ def oblique_case(folder: Path) -> Case:
         nib.save(nib.Nifti1Image(array, affine), folder / f"{name}.nii.gz")
     return Case(
         id="a", patient="a", site="x", images=(folder / "image.nii.gz",),
-        label=folder / "label.nii.gz", label_values=(1, 2, 3),
+        annotation=Annotation(folder / "label.nii.gz", (1, 2, 3)),
     )  # fmt: skip
 
 

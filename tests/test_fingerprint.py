@@ -7,12 +7,12 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from conftest import REAL_DATA, make_case, save_nifti
+from conftest import REAL_DATA, make_case, reannotated, save_nifti
 from rich.console import Console
 
 from segshift import cli
+from segshift.cohort import Annotation, write_manifest
 from segshift.cohort import fingerprint as room
-from segshift.cohort import write_manifest
 from segshift.cohort.checks import load_case
 from segshift.cohort.fingerprint import Spread, fingerprint, read_facts
 from segshift.errors import InputError
@@ -27,7 +27,8 @@ def cohort(folder, sites=("a", "a", "b")):
             volume = load_case(case)
             affine = np.diag([1.0, 1, 2, 1])
             save_nifti(case.images[0], volume.image[0], affine)
-            save_nifti(case.label, np.where(volume.label > 0, 5, 0).astype(np.uint8), affine)
+            box = np.where(volume.label > 0, 5, 0).astype(np.uint8)
+            save_nifti(case.annotation.label, box, affine)
     return cases
 
 
@@ -56,7 +57,7 @@ def test_hand_computed(tmp_path):
 
 
 def test_ignored_voxels_count_nowhere(tmp_path):
-    case = replace(make_case(tmp_path, "c"), label_values=(5, None), ignore_values=(9,))
+    case = reannotated(make_case(tmp_path, "c"), values=(5, None), ignore_values=(9,))
     volume = load_case(case)
     (fact,) = read_facts([case])
     decided = int((volume.label != 255).sum())
@@ -85,7 +86,7 @@ def test_a_sample_is_small_and_repeatable(tmp_path, monkeypatch):
 
 
 def test_a_case_without_label(tmp_path):
-    case = replace(make_case(tmp_path, "c"), label=None)
+    case = reannotated(make_case(tmp_path, "c"), label=None)
     found = fingerprint(read_facts([case]))
     assert found.foreground == (None,)
     assert [s.annotated for s in found.structures] == [0, 0]
@@ -102,7 +103,7 @@ def test_wrong_cases_are_named(tmp_path):
     with pytest.raises(InputError, match="'c0'"):
         read_facts(cases)
     with pytest.raises(InputError, match="'c0'"):
-        read_facts([replace(cases[0], label=None)])
+        read_facts([reannotated(cases[0], label=None)])
 
 
 def test_the_table_has_a_column_per_site(tmp_path):
@@ -148,7 +149,7 @@ def test_a_terminal_that_lacks_a_letter_gets_its_number(tmp_path, monkeypatch):
 
 
 def test_a_cohort_without_labels_is_shown_too(tmp_path):
-    cases = [replace(case, label=None, label_values=()) for case in cohort(tmp_path)]
+    cases = [replace(case, annotation=Annotation()) for case in cohort(tmp_path)]
     facts = read_facts(cases)
     print_fingerprint(facts, name="n", channels=["image"], structures=[])
     paths = write_cohort_figures(facts, tmp_path / "f", channels=["image"], structures=[])

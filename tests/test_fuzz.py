@@ -18,7 +18,7 @@ from test_images import save_itk, save_series
 from segshift import environment
 from segshift.audit import check, check_manifest, measure
 from segshift.audit.measure import measure_case
-from segshift.cohort import Case, read_manifest, write_manifest
+from segshift.cohort import Annotation, Case, read_manifest, write_manifest
 from segshift.cohort.checks import check_headers, load_case
 from segshift.errors import InputError
 
@@ -158,7 +158,8 @@ def picture(kind: str, array: np.ndarray) -> bytes:
 def contents(case: Case) -> dict[str, bytes]:
     packed = case.images[0].read_bytes()
     grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    folder, label = case.images[0].parent, nib.load(case.label).get_fdata().astype(np.int16)
+    folder = case.images[0].parent
+    label = nib.load(case.annotation.label).get_fdata().astype(np.int16)
     save_itk(folder / "i.nrrd", label, np.eye(4))
     save_itk(folder / "i.mha", label, np.eye(4), compressed=True)
     return {
@@ -194,7 +195,8 @@ def test_damaged_files(suffix, case, tmp_path, capfd):
         if suffix == ".nii.gz" and number % 2:  # damage below the compression, too
             damage = gzip.compress(damaged(gzip.decompress(content), random), compresslevel=1)
         path.write_bytes(damage)
-        broken = Case("a", "p", "s", (path,), path if number % 3 else case.label, (5, 9))
+        drawn = Annotation(path if number % 3 else case.annotation.label, (5, 9))
+        broken = Case("a", "p", "s", (path,), drawn)
         headers, _ = examined(broken)
         fine += headers
         path.unlink()
@@ -204,9 +206,9 @@ def test_damaged_files(suffix, case, tmp_path, capfd):
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_series_with_a_damaged_slice(case, tmp_path):
-    stored = nib.load(case.label).get_fdata().astype(np.int16)
+    stored = nib.load(case.annotation.label).get_fdata().astype(np.int16)
     folder = save_series(tmp_path / "s", stored, np.eye(4))
-    broken, fine = Case("a", "p", "s", (folder,), folder, (5, 9)), 0
+    broken, fine = Case("a", "p", "s", (folder,), Annotation(folder, (5, 9))), 0
     slices = {path: path.read_bytes() for path in sorted(folder.iterdir())}
     for number in range(FILES):
         path, content = list(slices.items())[number % len(slices)]
@@ -229,7 +231,7 @@ def test_what_is_no_image_file(suffix, tmp_path):
     text.write_text("id,patient\n")
     long, null = Path("a" * 5000 + suffix), Path("a\0b" + suffix)
     for path in (empty, folder, text, long, null):
-        broken = Case("a", "p", "s", (path,), path, (1,))
+        broken = Case("a", "p", "s", (path,), Annotation(path, (1,)))
         found, facts = measure_case(broken, structures=1)
         assert facts is None
         assert found[0].severity == "error"
@@ -250,7 +252,7 @@ def test_headers_with_impossible_affines_and_sizes(case, tmp_path):
             header["scl_slope"], header["vox_offset"] = random.choice(extremes, 2)
         path = tmp_path / f"{number}.nii"
         path.write_bytes(header.binaryblock + content[348:])
-        broken = Case("a", "p", "s", (path,), case.label, (5, 9))
+        broken = Case("a", "p", "s", (path,), Annotation(case.annotation.label, (5, 9)))
         loads = survives(lambda broken=broken: load_case(broken))
         found, _ = measure_case(broken, structures=2)
         assert loads or found
@@ -300,5 +302,5 @@ def test_a_long_line_of_a_header_is_refused_before_itk_dies_of_it(suffix, line, 
     first, rest = contents(case)[suffix].split(b"\n", 1)
     path = tmp_path / f"i{suffix}"
     path.write_bytes(first + b"\n" + line.encode() + b"9" * 5000 + b"\n" + rest)
-    broken = Case("a", "p", "s", (path,), path, (5, 9))
+    broken = Case("a", "p", "s", (path,), Annotation(path, (5, 9)))
     assert examined(broken) == (False, False)

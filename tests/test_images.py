@@ -21,7 +21,7 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-from segshift.cohort import Case
+from segshift.cohort import Annotation, Case
 from segshift.cohort.checks import check_headers, load_case
 from segshift.cohort.images import (
     image_files,
@@ -480,7 +480,7 @@ class TestSpacingOfPictures:
     def case(self, folder: Path, image: str, label: str, **tags: str) -> Case:
         for name in (image, label):
             Image.fromarray(np.eye(4, dtype=np.uint8)).save(folder / name)
-        return Case("c", "p", "s", (folder / image,), folder / label, (1,), tags)
+        return Case("c", "p", "s", (folder / image,), Annotation(folder / label, (1,)), tags)
 
     def test_the_column(self, tmp_path):
         for text, expected in (

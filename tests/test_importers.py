@@ -69,7 +69,7 @@ class TestNnunet:
         assert cohort.structures == ("whole_gland", "tumour")
         assert [case.id for case in cohort.cases] == ["a_1", "a_2"]
         assert cohort.sites == ("Dataset005_Prostate",)
-        assert cohort.cases[0].label_values == (1, 2)
+        assert cohort.cases[0].annotation.values == (1, 2)
         assert load_case(cohort.cases[0]).image.shape == (2, 4, 5, 6)
 
     def test_several_are_sites_and_may_number_differently(self, tmp_path):
@@ -78,7 +78,7 @@ class TestNnunet:
         nnunet(tmp_path / "raw" / "Dataset002_There", names=("a_1", "b_9"), labels=labels)
         cohort = imported(tmp_path, "nnunet", tmp_path / "raw")
         assert cohort.sites == ("Dataset001_Here", "Dataset002_There")
-        assert {case.site: case.label_values for case in cohort.cases} == {
+        assert {case.site: case.annotation.values for case in cohort.cases} == {
             "Dataset001_Here": (1, 2),
             "Dataset002_There": (2, 1),
         }
@@ -182,7 +182,7 @@ class TestBids:
                 save_nifti(drawn / name.format("edema"), BOX * 255)
         cohort = imported(tmp_path, "bids", top, "--suffix", "T1w")
         assert cohort.structures == ("edema", "lesion")
-        assert [case.annotated for case in cohort.cases] == [(True, True), (False, True)]
+        assert [case.annotation.annotated for case in cohort.cases] == [(True, True), (False, True)]
 
     def test_a_table_names_the_values_and_the_nearest_one_holds(self, tmp_path):
         top = bids(tmp_path / "study")
@@ -197,8 +197,8 @@ class TestBids:
         (drawn / f"{inner}_dseg.tsv").write_text(f"{head}1\tGray matter\tGM\n")
         cohort = imported(tmp_path, "bids", top, "--suffix", "T1w")
         assert cohort.structures == ("gray_matter", "box")
-        assert [case.label_values for case in cohort.cases] == [(2, 1), (1, None)]
-        assert [case.label_files for case in cohort.cases] == [(), ()]
+        assert [case.annotation.values for case in cohort.cases] == [(2, 1), (1, None)]
+        assert [case.annotation.files for case in cohort.cases] == [(), ()]
         assert [np.unique(load_label(c)).tolist() for c in cohort.cases] == [[0, 2], [0, 1]]
         given = imported(tmp_path, "bids", top, "--suffix", "T1w", "--structures", "mine=1")
         assert given.structures == ("mine",)
@@ -283,8 +283,8 @@ class TestFolder:
             ("south-p2_a", "south", "p2"),
             ("south-p3_a", "south", "p3"),
         ]
-        assert cohort.cases[0].label_values == ((),)
-        assert cohort.cases[2].label is None
+        assert cohort.cases[0].annotation.values == ((),)
+        assert cohort.cases[2].annotation.label is None
         check_headers(cohort.cases[0])
 
     def test_labels_elsewhere(self, tmp_path):

@@ -40,14 +40,14 @@ def test_a_rule_may_differ_between_sites_and_merge_values(tmp_path):
     cohort = read_manifest(manifest(tmp_path, TWO_SITES), structures=rules)
     assert cohort.structures == ("cavity", "wall")
     assert labels(cohort) == [[0, 0, 0, 1, 2, IGNORED], [0, 1, 1, 0, 2, IGNORED]]
-    assert all(all(case.annotated) for case in cohort.cases)
+    assert all(all(case.annotation.annotated) for case in cohort.cases)
 
 
 def test_a_structure_may_be_annotated_at_one_site_only(tmp_path):
     rules = {"cavity": 3, "wall": {"dijon": 7, "toronto": None}, "background": [1, 2, 9]}
     rules["background"] = {"dijon": [1, 2, 9], "toronto": [1, 2, 7, 9]}
     cohort = read_manifest(manifest(tmp_path, TWO_SITES), structures=rules)
-    assert [case.annotated for case in cohort.cases] == [(True, True), (True, False)]
+    assert [case.annotation.annotated for case in cohort.cases] == [(True, True), (True, False)]
     assert labels(cohort)[1] == [0, 0, 0, 1, 0, 0]
     del rules["wall"]["toronto"]  # what is not named is not annotated
     assert read_manifest(tmp_path / "m.csv", structures=rules).cases == cohort.cases
@@ -87,7 +87,7 @@ def test_structures_in_files_of_their_own(tmp_path):
     cohort = read_manifest(path)
     assert cohort.structures == ("axon", "myelin")
     assert labels(cohort) == [[0, 1, 2, 2, 0, 0], [0, 1, 0, 0, 0, 0]]
-    assert [case.annotated for case in cohort.cases] == [(True, True), (True, False)]
+    assert [case.annotation.annotated for case in cohort.cases] == [(True, True), (True, False)]
     alone = read_manifest(path, structures={"myelin": "nonzero"})
     assert load_label(alone.cases[0]).ravel().tolist() == [0, 0, 1, 1, 0, 0]
     with pytest.raises(InputError, match="'b' has no label"):
@@ -107,7 +107,8 @@ def test_a_manifest_keeps_all_of_it(tmp_path):
         columns="id,patient,site,image,label,label_2,label_rib,structures,guideline",
     )
     cohort = read_manifest(path, rater="majority")
-    assert [case.annotated for case in cohort.cases] == [(True, True, False), (True, False, True)]
+    known = [case.annotation.annotated for case in cohort.cases]
+    assert known == [(True, True, False), (True, False, True)]
     assert [case.tags for case in cohort.cases] == [{"guideline": "x"}, {"guideline": "y"}]
     write_manifest(
         tmp_path / "again.csv", cohort.cases, channels=["image"], structures=cohort.structures
@@ -119,7 +120,7 @@ def test_images_without_labels_are_a_cohort_too(tmp_path):
     lines = ("a,p,here,a.nii,", "b,q,here,b.nii,")
     cohort = read_manifest(manifest(tmp_path, lines))
     assert cohort.structures == ()
-    assert not any(case.label_paths for case in cohort.cases)
+    assert not any(case.annotation.paths for case in cohort.cases)
     with pytest.raises(InputError, match="nothing says what the label's values mean"):
         read_manifest(manifest(tmp_path, (lines[0], "b,q,here,b.nii,bl.nii")))
 
@@ -170,12 +171,15 @@ class TestRaters:
             read_manifest(path, rater=2)
 
     def test_one_at_random_is_the_same_every_time(self, path):
-        chosen = [case.label.stem for case in read_manifest(path, rater="random").cases]
-        assert chosen == [case.label.stem for case in read_manifest(path, rater="random").cases]
+        chosen, again = (
+            [case.annotation.label.stem for case in read_manifest(path, rater="random").cases]
+            for _ in range(2)
+        )
+        assert chosen == again
         assert chosen[1] in ("r1", "r3")
         lines = [f"c{i}{self.LINES[0][1:]}" for i in range(40)]
         many = read_manifest(manifest(path.parent, lines, self.COLUMNS), rater="random")
-        assert {case.label.stem for case in many.cases} == {"r1", "r2", "r3"}
+        assert {case.annotation.label.stem for case in many.cases} == {"r1", "r2", "r3"}
 
     def test_the_majority_wins_and_a_tie_goes_to_the_lowest(self, path):
         both = labels(read_manifest(path, rater="majority"))
@@ -207,7 +211,7 @@ def test_an_empty_label_is_no_annotation_beside_a_file_of_its_own(tmp_path):
     )
     rules = {"nucleus": 1, "cell": "nonzero", "background": [2, 3, 7, 9]}
     cohort = read_manifest(path, structures=rules)
-    assert [case.annotated for case in cohort.cases] == [(True, True), (False, True)]
+    assert [case.annotation.annotated for case in cohort.cases] == [(True, True), (False, True)]
     save_nifti(tmp_path / "cell.nii", np.array([[[0, 1, 128], [255, 0, 0]]], dtype=np.uint8))
     alone = {"cell": {"here": "nonzero"}, "ignore": 128}
     ignoring = read_manifest(path, structures=alone).cases[1]
@@ -221,7 +225,7 @@ def test_sites_that_yaml_takes_for_numbers(tmp_path):
     lines = ("a,p,1,a.nii,al.nii", "b,q,2,b.nii,bl.nii")
     rules = {"cavity": {1: 3, 2: 7}, "background": [1, 2, 9]}
     cohort = read_manifest(manifest(tmp_path, lines), structures=rules, sites=[1, 2])
-    assert [case.label_values for case in cohort.cases] == [(3,), (7,)]
+    assert [case.annotation.values for case in cohort.cases] == [(3,), (7,)]
 
 
 @pytest.mark.parametrize("labelled_first", [True, False])
@@ -230,7 +234,8 @@ def test_labelled_and_unlabelled_lines_in_one_manifest(tmp_path, labelled_first)
     lines = lines[::-1] if labelled_first else lines
     cohort = read_manifest(manifest(tmp_path, lines, "id,patient,site,image,label,structures"))
     assert cohort.structures == ("liver",)
-    assert {case.id: case.annotated for case in cohort.cases} == {"a": (False,), "b": (True,)}
+    known = {case.id: case.annotation.annotated for case in cohort.cases}
+    assert known == {"a": (False,), "b": (True,)}
     write_manifest(
         tmp_path / "again.csv", cohort.cases, channels=["image"], structures=cohort.structures
     )

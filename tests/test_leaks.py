@@ -14,7 +14,7 @@ import torch
 from conftest import ROOT, TINY_TRAINING, composed, save_nifti
 
 from segshift import build, run
-from segshift.cohort import Case, Cohort, read_manifest, write_manifest
+from segshift.cohort import Annotation, Case, Cohort, read_manifest, write_manifest
 from segshift.splits import Split, leave_site_out, selected
 
 SITES = {"near": 7, "next": 7, "far": 4, "beyond": 4}
@@ -61,7 +61,7 @@ def write_cohort(folder: Path, *, other: Collection[str] = ()) -> Path:
         ]
         site = name.split("-")[0]
         again = {"again": files[1].name}
-        cases.append(Case(name, name, site, (files[0],), files[1], (5, 9), tags=again))
+        cases.append(Case(name, name, site, (files[0],), Annotation(files[1], (5, 9)), again))
     write_manifest(folder / "m.csv", cases, channels=["image"], structures=["box", "core"])
     return folder / "m.csv"
 
@@ -82,6 +82,8 @@ def trained(
         "task.metrics=[{_target_: segshift.metrics.Dice}]", *(options or AWAY),
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
+        # So few patients choose none, and then no case could have influenced the choice.
+        patch.setattr("segshift.postprocessing.choosing.LEAST_PATIENTS", 2)
         if not report:
             patch.setattr("segshift.folder.write_report", lambda *_, **__: None)
         run.train(config, folder / "run", command="test", choices={})
@@ -149,7 +151,10 @@ def test_other_held_out_cases_change_no_split(rule, tmp_path):
     changed, other = drawn(rule, tmp_path / "other", other=out)
     assert [case.id for case in other.train] == [case.id for case in one.train]
     assert [case.id for case in other.val] == [case.id for case in one.val]
-    files = [{case.id: case.label.read_bytes() for case in c.cases} for c in (cohort, changed)]
+    files = [
+        {case.id: case.annotation.label.read_bytes() for case in each.cases}
+        for each in (cohort, changed)
+    ]
     assert {name for name in files[0] if files[0][name] != files[1][name]} == out
 
 

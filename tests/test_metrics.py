@@ -13,7 +13,17 @@ from monai.metrics import DiceMetric, compute_hausdorff_distance
 from numpy.typing import NDArray
 
 from segshift.errors import InputError
-from segshift.metrics import Dice, HausdorffDistance95, MaskPair, Metric, value_if_empty
+from segshift.metrics import (
+    Dice,
+    FalseAlarm,
+    FalseAlarmVolume,
+    HausdorffDistance95,
+    MaskPair,
+    Measure,
+    Metric,
+    measure_of,
+    value_if_empty,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
 
@@ -150,10 +160,11 @@ def test_both_metrics_are_symmetric_in_range_and_perfect_on_themselves(
     diagonal_mm = math.hypot(*(n * s for n, s in zip(pred.shape, spacing_mm, strict=True)))
     for metric, worst, best in ((DICE, 0.0, 1.0), (HD95, diagonal_mm, 0.0)):
         value = metric(pred, ref, spacing_mm)
-        assert value == pytest.approx(metric(ref, pred, spacing_mm), nan_ok=True)
-        if pred.any():
+        if pred.any() and ref.any():
+            assert value == pytest.approx(metric(ref, pred, spacing_mm))
+        if ref.any():
             assert min(worst, best) <= value <= max(worst, best)
-            assert metric(pred, pred, spacing_mm) == best
+            assert metric(ref, ref, spacing_mm) == best
 
 
 @settings(deadline=None)
@@ -183,23 +194,25 @@ def test_empty_masks_follow_the_table(shape: tuple[int, int, int]) -> None:
     spacing_mm = (5.0, 2.0, 0.5)
     empty, some = np.zeros(shape, dtype=bool), voxels(shape, (0, 1, 1))
     diagonal_mm = math.hypot(5.0 * shape[0], 6.0, 2.0)
-    for pred, ref in ((empty, some), (some, empty)):
-        assert DICE(pred, ref, spacing_mm) == 0.0
-        assert HD95(pred, ref, spacing_mm) == pytest.approx(diagonal_mm)
-    assert math.isnan(DICE(empty, empty, spacing_mm))
-    assert math.isnan(HD95(empty, empty, spacing_mm))
-    pair = MaskPair(some, some, spacing_mm)
-    assert value_if_empty(pair, miss=0.0, false_positive=0.0) is None
+    assert DICE(empty, some, spacing_mm) == 0.0
+    assert HD95(empty, some, spacing_mm) == pytest.approx(diagonal_mm)
+    for pred in (some, empty):
+        assert math.isnan(DICE(pred, empty, spacing_mm))
+        assert math.isnan(HD95(pred, empty, spacing_mm))
+    assert value_if_empty(MaskPair(some, some, spacing_mm), miss=0.0) is None
 
 
-def test_monai_dice_forgets_a_false_positive_on_an_empty_reference_and_ours_does_not() -> None:
+def test_monai_dice_forgets_a_false_positive_on_an_empty_reference_and_a_false_alarm_does_not() -> (
+    None
+):
     blob, empty = mask((1, 8, 8), np.s_[:, 2:5, 2:5]), np.zeros((1, 8, 8), dtype=bool)
     pred = torch.from_numpy(np.stack([blob, blob])).float()[:, None]
     ref = torch.from_numpy(np.stack([blob, empty])).float()[:, None]
     monai = DiceMetric(reduction="mean")
     monai(pred, ref)
     assert monai.aggregate().item() == 1.0
-    assert np.mean([DICE(blob, blob, UNIT), DICE(blob, empty, UNIT)]) == 0.5
+    assert FalseAlarm()(blob, empty, UNIT) == 1.0
+    assert FalseAlarmVolume()(blob, empty, (1.0, 2.0, 3.0)) == pytest.approx(9 * 6 / 1000)
 
 
 @pytest.mark.filterwarnings("ignore:the prediction of class")
@@ -248,7 +261,7 @@ def test_metrics_do_not_touch_their_arguments() -> None:
 
 
 def test_names_and_directions() -> None:
-    assert [(m.name, m.higher_is_better) for m in (DICE, HD95)] == [
-        ("dice", True),
-        ("hd95_mm", False),
+    assert [measure_of(metric) for metric in (DICE, HD95)] == [
+        Measure("dice", "", "higher"),
+        Measure("hd95_mm", "mm", "lower"),
     ]

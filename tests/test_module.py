@@ -2,6 +2,7 @@
 
 import csv
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,13 +11,16 @@ import torch
 from torch import nn
 
 from segshift.callbacks import WriteCases, merged
+from segshift.cohort import Annotation
 from segshift.errors import InputError
 from segshift.inference import PredictionOptions
 from segshift.losses import IGNORE
 from segshift.metrics import Dice
-from segshift.module import TALLIED, SegmentationModule
+from segshift.module import SegmentationModule
 from segshift.plan import View
-from segshift.tasks import Regions, Semantic
+from segshift.postprocessing import Rule
+from segshift.splits import SetKey
+from segshift.tasks import TALLIED, Regions, Semantic
 
 SHAPE = (6, 8, 10)
 BOX = ((1, 5), (0, 8), (2, 10))
@@ -49,7 +53,8 @@ def item():
     return {
         "image": torch.randn(3, 4, 8, 8), "label": label, "shape": SHAPE, "box": BOX,
         "spacing": (1.0, 1.0, 1.0), "annotated": [True, True], "counted": True,
-        "case": "c", "patient": "p", "site": "here",
+        "case": "c", "patient": "p", "site": "here", "raters": {},
+        "annotation": Annotation(values=(1, 2)),
     }  # fmt: skip
 
 
@@ -91,6 +96,9 @@ def test_uncertainty_is_held_against_the_errors_of_each_structure(item):
     one, two = (tally.detection.auroc for tally in tallies.tallies)
     assert one == 1
     assert math.isnan(two)  # never wrong
+    # A row would be missing by what was predicted; no wrong voxel was overlooked.
+    scores = {s.metric: s.value for s in tallies.tallies[1].scores("two", reference_empty=True)}
+    assert scores["uncertainty_auroc"] == 1
 
 
 def test_regions_are_tallied_as_the_unions_that_they_are(item):
@@ -113,8 +121,86 @@ def test_validation_pays_for_no_tallies(item):
 def test_a_structure_that_is_not_annotated_has_no_rows_at_all(item):
     outputs = module_for(SEMANTIC).test_step({**item, "annotated": [True, False]}, 0)
     assert {score.structure for score in outputs["scores"]} == {"one"}
-    assert {score.metric for score in outputs["scores"]} == {"dice", *TALLIED}
+    tallied = {measure.name for measure in TALLIED}
+    assert {score.metric for score in outputs["scores"]} == {*SEMANTIC.measures, *tallied}
     assert list(outputs["tallies"]) == ["one"]
+
+
+def test_a_case_is_scored_with_and_without_post_processing_in_one_pass(item):
+    """The rule removes all of structure two; what the network made of it stays in the rows."""
+    module = module_for(SEMANTIC)
+    assert module.test_step(item, 0)["postprocessed"] == []  # without a rule
+    rule = Rule(rule="min_volume_mm3", value=1e9, score_before=0.1, score_after=0.2, patients=9)
+    module.rules = {"two": (rule,)}
+    outputs = module.test_step(item, 0)
+    before, after = (
+        {(s.structure, s.metric): s.value for s in outputs[kind]}
+        for kind in ("scores", "postprocessed")
+    )
+    assert before["two", "dice"] > 0
+    assert after["two", "dice"] == 0
+    assert after["one", "dice"] == before["one", "dice"]
+    assert set(after) == {key for key in before if key[1] in SEMANTIC.measures}
+    assert (outputs["prediction"] == 2).any()  # pictures are of what the means are of
+
+
+def test_other_people_are_measured_against_the_same_reference(item):
+    reference = item["label"][0].numpy()
+    same = torch.from_numpy(np.where(reference == IGNORE, 255, reference).astype(np.uint8))
+    nothing = torch.zeros_like(same)
+    item["raters"] = {"label_2": same, "label_3": nothing}
+    raters = module_for(SEMANTIC).test_step(item, 0)["raters"]
+    dice = {
+        name: [s.value for s in scores if s.metric == "dice"] for name, scores in raters.items()
+    }
+    assert dice == {"label_2": [1, 1], "label_3": [0, 0]}
+
+
+def test_of_a_consensus_the_first_person_is_the_reference_of_the_others(item):
+    first = torch.zeros(SHAPE, dtype=torch.uint8)
+    first[1, 2, 3:5] = 1
+    second = torch.zeros_like(first)
+    second[1, 2, 4:6] = 1
+    item["raters"] = {"label": first, "label_2": second}
+    paths = (Path("a"), Path("b"))
+    item["annotation"] = Annotation(
+        label=paths[0], values=(1, 2), raters=paths[1:], consensus="majority"
+    )
+    (told,) = module_for(SEMANTIC).test_step(item, 0)["raters"].items()
+    assert told[0] == "label_2"
+    assert next(s.value for s in told[1] if (s.structure, s.metric) == ("one", "dice")) == 0.5
+
+
+def test_a_structure_in_a_file_of_its_own_has_one_drawing_and_no_agreement(item):
+    item["raters"] = {"label_2": torch.ones(SHAPE, dtype=torch.uint8)}
+    item["annotation"] = Annotation(
+        label=Path("a"), values=(1, 2), files=(None, Path("two")), rater_files={}
+    )
+    scores = module_for(SEMANTIC).test_step(item, 0)["raters"]["label_2"]
+    assert {score.structure for score in scores} == {"one"}
+
+
+def test_checkpoints_are_chosen_by_a_score_that_every_case_has(item, monkeypatch):
+    """Patient p has structure one in two cases, q has no structure and gets a false alarm."""
+    module, logged = module_for(SEMANTIC), {}
+    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: value}))
+    label = torch.zeros(1, *SHAPE, dtype=torch.int16)
+    label[:, 2, 3, 2:] = 1
+
+    def case(patient: str, right: bool, there: bool) -> dict:
+        image = torch.zeros(3, 4, 8, 8)
+        image[0] = 9
+        if right:
+            image[:2, 1, 3] = torch.tensor([0.0, 9.0])[:, None]
+        return {**item, "patient": patient, "image": image, "label": label * there}
+
+    for one in (case("p", True, True), case("p", False, True), case("q", True, False)):
+        module.validation_step(one, 0)
+    module.on_validation_epoch_end()
+    # One: p (1 + 0) / 2, q 0 for its false alarm. Two: nobody has it, nobody is told to.
+    assert logged["val/selection_score"] == pytest.approx(((0.5 + 0) / 2 + 1) / 2)
+    assert logged["val/dice"] == pytest.approx(0.5)  # of p alone
+    assert logged["val/false_alarm"] == pytest.approx((1 + 0) / 2)
 
 
 def test_mirrors_are_an_option(item):
@@ -128,7 +214,7 @@ def test_mirrors_are_an_option(item):
 
 def test_the_bins_of_all_cases_of_a_site_are_written(item, tmp_path):
     module = module_for(SEMANTIC)
-    writer = WriteCases(tmp_path, run="r", sets=["in_domain"], task=SEMANTIC)
+    writer = WriteCases(tmp_path, run="r", sets=[SetKey("in_domain")], task=SEMANTIC)
     trainer = SimpleNamespace(global_rank=0, is_global_zero=True)
     for case in ("c", "d"):
         one = {**item, "case": case}
@@ -137,7 +223,8 @@ def test_the_bins_of_all_cases_of_a_site_are_written(item, tmp_path):
     with (tmp_path / "reliability.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert list(lines[0]) == [
-        "set", "site", "structure", "low", "high", "voxels", "confidence", "accuracy"
+        "set", "corruption", "severity", "site", "structure",
+        "low", "high", "voxels", "confidence", "accuracy",
     ]  # fmt: skip
     assert {(line["set"], line["site"]) for line in lines} == {("in_domain", "here")}
     of_one = [line for line in lines if line["structure"] == "one"]
@@ -149,7 +236,7 @@ def test_the_bins_of_all_cases_of_a_site_are_written(item, tmp_path):
 
 def test_tallies_of_several_ranks_are_added(item):
     (tally, _) = module_for(SEMANTIC).predict(item, tallied=True).tallies
-    place, other = ("a", "b", "c"), ("a", "b", "d")
+    place, other = (SetKey("a"), "b", "c"), (SetKey("a"), "b", "d")
     whole = merged(
         [{place: tally.reliability}, {place: tally.reliability, other: tally.reliability}]
     )

@@ -139,7 +139,7 @@ def test_the_manifest_says_how_each_case_was_made(tmp_path):
     assert cohort.structures == ("liver", "kidney", "lesion")
     assert cohort.sites == ("alpha", "beta", "delta", "gamma")
     case = next(case for case in cohort.cases if case.site == "beta")
-    assert (case.id, case.patient, case.label_values) == ("beta-001", "beta-001", (1, 2, 3))
+    assert (case.id, case.patient, case.annotation.values) == ("beta-001", "beta-001", (1, 2, 3))
     assert float(case.tags["tr_ms"]) == SITES["beta"]["tr_ms"]
     assert float(case.tags["te_ms"]) == SITES["beta"]["te_ms"]
     assert case.tags["field_strength_t"] == "3"
@@ -154,7 +154,7 @@ def test_files_are_ras_with_the_spacing_in_the_affine(tmp_path):
     assert image.shape == (28, 24, 12)
     assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
     assert np.allclose(image.header.get_zooms(), (14.5, 13.5, 16.0))
-    assert np.array_equal(nib.load(case.label).affine, image.affine)
+    assert np.array_equal(nib.load(case.annotation.label).affine, image.affine)
 
 
 def test_the_files_hold_what_the_functions_compute(tmp_path):
@@ -165,7 +165,7 @@ def test_the_files_hold_what_the_functions_compute(tmp_path):
     root = case.images[0].parents[1]
     expected = image_patient(patient, site.scanner, seed=0, spacing_mm=TINY["spacing_mm"])
     assert np.array_equal(read(case.images[0]), expected)
-    assert np.array_equal(read(case.label), annotate(patient, GUIDELINES["generous"]))
+    assert np.array_equal(read(case.annotation.label), annotate(patient, GUIDELINES["generous"]))
     assert np.array_equal(read(root / case.tags["truth"]), patient.truth)
     assert np.array_equal(read(root / case.tags["instances"]), patient.instances)
 
@@ -377,9 +377,9 @@ def test_margin_and_rim_are_separate_rules():
 def test_labels_hold_only_the_structures(tmp_path):
     for case in tiny_cohort(tmp_path).cases:
         truth = read(case.images[0].parents[1] / case.tags["truth"])
-        assert set(np.unique(read(case.label))) <= {0, 1, 2, 3}
+        assert set(np.unique(read(case.annotation.label))) <= {0, 1, 2, 3}
         assert {1, 2} <= set(np.unique(truth)) <= {0, 1, 2, 3}
-        assert (case.site == "delta") != np.array_equal(read(case.label), truth)
+        assert (case.site == "delta") != np.array_equal(read(case.annotation.label), truth)
 
 
 # --- what users give

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from conftest import REAL_DATA, make_case, save_nifti
+from conftest import REAL_DATA, make_case, reannotated, save_nifti
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -103,7 +103,7 @@ def test_a_held_out_case_changes_no_byte_of_the_plan(tmp_path, options):
         if case.site == "b":  # another size, spacing, intensity and label
             affine = np.diag([3.0, 2, 5, 1])
             save_nifti(case.images[0], np.full((20, 30, 40), -900.0, np.float32), affine)
-            save_nifti(case.label, np.full((20, 30, 40), 9, np.uint8), affine)
+            save_nifti(case.annotation.label, np.full((20, 30, 40), 9, np.uint8), affine)
     assert json.dumps(asdict(build.experiment(config).plan)) == before
     for number in (1, 6, 9):  # of held-out cases
         held_out = [make_case(tmp_path, f"b-{i}", site="b", seed=7) for i in range(number)]
@@ -121,7 +121,7 @@ def test_anisotropic_spacing_takes_the_tenth_percentile(tmp_path):
         image = np.zeros((5, 40, 40), np.float32)
         affine = np.diag([1.0, 1, thick, 1])
         save_nifti(case.images[0], image, affine)
-        save_nifti(case.label, image.astype(np.uint8), affine)
+        save_nifti(case.annotation.label, image.astype(np.uint8), affine)
         cases.append(case)
     assert plan(cases).spacing_mm == pytest.approx((np.percentile([10, 10, 10, 4], 10), 1, 1))
 
@@ -193,14 +193,14 @@ def test_channels_must_agree(tmp_path):
 def test_voxels_far_below_a_micrometre_keep_their_size(tmp_path):
     cases = [make_case(tmp_path, name) for name in ("a", "b", "c")]
     for case in cases:
-        for path in (*case.images, case.label):
+        for path in (*case.images, case.annotation.label):
             save_nifti(path, read_image(path)[0], np.diag([9.3e-7, 9.3e-7, 2e-6, 1]))
     assert plan(cases).spacing_mm == pytest.approx((2e-6, 9.3e-7, 9.3e-7), rel=1e-6)
 
 
 def test_a_file_without_a_voxel_size_among_files_that_have_one_is_named(tmp_path):
     cases = [make_case(tmp_path, name) for name in ("a", "b", "c")]
-    for path in (*cases[2].images, cases[2].label):
+    for path in (*cases[2].images, cases[2].annotation.label):
         save_nifti(path, read_image(path)[0], np.diag([1e-3, 1e-3, 1e-3, 1]))
     with pytest.raises(InputError, match="case 'c' has voxels of 0.001 x 0.001 x 0.001 mm"):
         plan(cases)
@@ -346,7 +346,8 @@ def padded_case(folder, name, *, air, **options):
     label = np.array([0, 5, 9], np.uint8)[volume.label]
     image = save_nifti(folder / f"{name}.nii.gz", np.pad(volume.image[0], air))
     return replace(
-        case, images=(image,), label=save_nifti(folder / f"{name}-l.nii.gz", np.pad(label, air))
+        reannotated(case, label=save_nifti(folder / f"{name}-l.nii.gz", np.pad(label, air))),
+        images=(image,),
     ), case
 
 
@@ -393,7 +394,7 @@ class TestCropping:
                 for kind, array in (("image", image), ("label", image.astype(np.uint8) * 5))
             ]
             case = make_case(tmp_path, f"c{i}")
-            cases.append(replace(case, images=(paths[0],), label=paths[1]))
+            cases.append(replace(reannotated(case, label=paths[1]), images=(paths[0],)))
         assert plan(cases).spacing_mm == pytest.approx((np.percentile([10, 10, 10, 4], 10), 1, 1))
         assert plan(cases, crop="none").spacing_mm == (10, 1, 1)
 
@@ -419,7 +420,7 @@ class TestCropping:
         case, alone = padded_case(tmp_path, "c", air=((2, 2), (2, 2), (2, 2)))
         label = np.array([0, 5, 9], np.uint8)[load(case)]
         label[0] = 9
-        save_nifti(case.label, label)
+        save_nifti(case.annotation.label, label)
         assert plan([case]).structure_frequency == plan([alone]).structure_frequency
 
     def test_it_is_asked_for_by_name(self, tmp_path):
@@ -526,7 +527,7 @@ class TestNormalisation:
 
 def test_ignored_voxels_and_structures_that_are_not_annotated(tmp_path):
     cases = [make_case(tmp_path, f"c{i}", shape=(8, 16, 16)) for i in range(2)]
-    ignoring = [replace(cases[0], label_values=(5, None), ignore_values=(9,)), cases[1]]
+    ignoring = [reannotated(cases[0], values=(5, None), ignore_values=(9,)), cases[1]]
     labels = [load(case) for case in ignoring]
     decided = [int((label != 255).sum()) for label in labels]
     assert decided[0] < labels[0].size

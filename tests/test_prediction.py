@@ -28,7 +28,7 @@ from PIL import Image
 from test_images import save_itk, save_series
 
 from segshift import build, evaluation, options
-from segshift.cohort import Case, read_manifest, write_manifest
+from segshift.cohort import Annotation, Case, read_manifest, write_manifest
 from segshift.cohort.checks import load_case
 from segshift.cohort.images import read_geometry, read_image, read_label, save_segmentation
 from segshift.data.preprocessing import preprocessed_image
@@ -166,7 +166,7 @@ def coloured(tmp_path_factory):
         image.parent.mkdir(exist_ok=True)
         Image.fromarray(picture).save(image)
         Image.fromarray(drawn).save(label)
-        cases.append(Case(f"p{number}", f"p{number}", "lab", (image,), label, (1, 2)))
+        cases.append(Case(f"p{number}", f"p{number}", "lab", (image,), Annotation(label, (1, 2))))
     write_manifest(folder / "m.csv", cases, channels=["image"], structures=NAMES)
     return folder, untrained(folder / "run", folder / "m.csv", "model=unet2d", "plan.batch=2")
 
@@ -684,8 +684,10 @@ def test_regions_have_a_file_each(boxes, tmp_path):
 def test_what_the_run_chose_is_done_to_its_predictions(run, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    rule = {"rule": "min_volume_mm3", "value": 1e9, "dice_before": 0.1, "dice_after": 0.2, "n": 3}
-    (copy / "postprocessing.json").write_text(json.dumps({"box": [rule], "core": []}))
+    numbers = {"score_before": 0.1, "score_after": 0.2, "patients": 8}
+    rule = {"rule": "min_volume_mm3", "value": 1e9, **numbers}
+    record = {"rules": {"box": [rule], "core": []}, "reasons": {"core": "why"}}
+    (copy / "postprocessing.json").write_text(json.dumps(record))
     folder = some(tmp_path / "in", 1)
     options = (f"checkpoint={copy}", f"input={folder}")
     (raw,) = predicted(tmp_path / "raw", *options, "postprocess=none")
@@ -757,7 +759,7 @@ def test_a_ct_of_1000_slices_fits_into_8_gb(scheme, run, tmp_path):
     plan = replace(build.load(run).plan, normalisation=(rule,))
     case = Case("c", "c", "s", (tmp_path / "c.nii.gz",))
     rules = [
-        Rule(rule=name, value=None, dice_before=0.0, dice_after=1.0, n=1)
+        Rule(rule=name, value=None, score_before=0.0, score_after=1.0, patients=8)
         for name in ("largest_component", "fill_holes")
     ]
     tracemalloc.start()

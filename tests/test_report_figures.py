@@ -3,20 +3,21 @@
 import io
 import math
 import re
-import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
-from report_inputs import DICE, HD95, STRUCTURES, fill
+from report_inputs import ALARM, DICE, HD95, STRUCTURES, add_rows, fill, row
 from skimage.color import rgb2lab
 
+from segshift.metrics import Measure
 from segshift.report import loss_curve, overlay, reliability_diagram, site_strip, validation_curve
 from segshift.report.figures import OKABE_ITO, colours_of
 from segshift.report.lanes import lanes_of
-from segshift.report.measures import digits, duration, interval, main_metrics, written
+from segshift.report.measures import digits, duration, heading, interval, main_metrics, written
 from segshift.report.slices import Slice, best_median_worst, worst_cases
 from segshift.report.svg import inline_svg
 from segshift.results import read_rows, site_table
@@ -43,50 +44,72 @@ def notes(figure) -> list[str]:
     [(1.23, "1.2"), (0.05, "0.1"), (0.0, "0.0"), (0.00034, "0.00034"), (math.nan, "-")],
 )
 def test_a_distance_of_micrometres_is_not_written_as_nothing(value: float, text: str) -> None:
-    assert written(value, digits("hd95_mm")) == text
+    assert written(value, digits(HD95)) == text
+
+
+def test_digits_follow_the_unit_whatever_the_name() -> None:
+    assert digits(Measure("mine", "mm", "lower")) == 1
+    assert digits(Measure("mine_mm", "", "higher")) == 3
+    assert digits(Measure("mine_mm", "ml", "zero")) == 3
+
+
+def strip(rows: pd.DataFrame, measure: Measure = DICE):
+    return site_strip(rows, site_table(rows), structures=STRUCTURES, measure=measure)
 
 
 @pytest.mark.filterwarnings("error")
 def test_the_strip_says_mean_and_n_also_of_what_is_not_there(run: Path) -> None:
     rows = read_rows(run / "rows.csv")
     rows.loc[(rows["site"] == "bern") & (rows["structure"] == "tumour"), "value"] = math.nan
-    figure = site_strip(rows, structures=STRUCTURES, metric="dice")
+    figure = strip(rows)
     assert notes(figure) == [
-        *("dijon", "in_domain", "0.84  n 4", "0.82  n 3"),
-        *("bern", "site-bern", "0.42  n 4", "n 0"),
-        *("toronto", "site-toronto", "0.54  n 4", "0.54  n 4"),
+        *("dijon", "in_domain", "0.78  n 7, 0 failed", "0.76  n 6, 0 failed"),
+        *("bern", "site-bern", "0.43  n 7, 1 failed", "n 0"),
+        *("toronto", "site-toronto", "0.48  n 7, 0 failed", "0.48  n 7, 0 failed"),
     ]
     assert rendered(figure)
-    assert rendered(site_strip(rows[:0], structures=STRUCTURES, metric="dice"))
+    assert rendered(strip(rows[:0]))
+
+
+def test_bars_and_bands_are_means_of_patients_not_of_cases(tmp_path: Path) -> None:
+    """A patient with six more scans, all of 0, once away from home and once in domain."""
+    for set_, site in (("site-toronto", "toronto"), ("in_domain", "dijon")):
+        run = fill(tmp_path / site)
+        more = [row(set_, f"x{scan}", site, "liver", "dice", 0.0) for scan in range(6)]
+        add_rows(run, [replace(one, patient=f"{site}-0") for one in more])
+        rows = read_rows(run / "rows.csv")
+        first = 0.6 if site == "toronto" else 0.9
+        mean = (first / 7 + sum(first - 0.04 * number for number in range(1, 7))) / 7
+        (axes,) = strip(rows).axes
+        drawn = {round(float(line.get_xdata()[0]), 6) for line in axes.lines}
+        assert round(mean, 6) in drawn  # a bar, or the dotted end of a band
+        lanes = lanes_of(rows, site_table(rows), structures=STRUCTURES, measure=DICE)
+        liver = lanes.groups["site-toronto", "toronto"][0]
+        assert (liver.mean if site == "toronto" else liver.inside) == round(100 * mean, 2)
 
 
 def test_curves_join_the_sparse_lines_of_the_log(run: Path) -> None:
+    """The score that chose the checkpoint is drawn, not the Dice, which was best elsewhere."""
     log = pd.read_csv(run / "metrics.csv")
-    (loss,), (dice,) = loss_curve(log).axes, validation_curve(log, **DICE).axes
+    (loss,), (score,) = loss_curve(log).axes, validation_curve(log).axes
     np.testing.assert_allclose(loss.lines[0].get_xydata(), [[4, 1.5], [9, 1.0], [14, 0.8]])
-    np.testing.assert_allclose(dice.lines[0].get_xydata(), [[9, 0.4], [19, 0.7]])
-    assert dice.get_title(loc="left") == "validation dice, best 0.700 at step 19"
-    assert dice.get_ylim() == (0, 1.02)
+    np.testing.assert_allclose(score.lines[0].get_xydata(), [[9, 0.4], [19, 0.7]])
+    np.testing.assert_allclose(score.lines[1].get_xydata(), [[19, 0.7]])  # the ring
+    assert score.get_title(loc="left") == "validation score, best 0.700 at step 19"
+    assert score.get_ylim() == (0, 1.02)
     without = pd.DataFrame({"step": [1, 2], "train/loss": [2.0, 1.0]})
-    assert rendered(validation_curve(without, **DICE))
-
-
-def test_the_best_of_a_distance_is_its_lowest_and_has_room_above_one() -> None:
-    log = pd.DataFrame({"step": [9, 19, 29], "val/hd95_mm": [30.0, 12.0, 14.0]})
-    (curve,) = validation_curve(log, **HD95).axes
-    assert curve.get_title(loc="left") == "validation hd95_mm, best 12.0 at step 19"
-    np.testing.assert_allclose(curve.lines[1].get_xydata(), [[19, 12.0]])
-    assert curve.get_ylim()[1] > 30
+    assert rendered(validation_curve(without))
 
 
 def test_the_strip_of_a_distance_shows_every_case(run: Path) -> None:
     rows = read_rows(run / "rows.csv")
-    (fractions,) = site_strip(rows, structures=STRUCTURES, metric="dice").axes
+    (fractions,) = strip(rows).axes
     assert fractions.get_xlim() == (-0.02, 1.02)
-    (distances,) = site_strip(rows, structures=STRUCTURES, metric="hd95_mm").axes
+    (distances,) = strip(rows, HD95).axes
     assert distances.get_xlim()[0] < 3  # 30 times 1 - 0.9, the best case
     assert distances.get_xlim()[1] > 30
     assert distances.get_xlabel().startswith("hd95_mm: ")
+    assert not any("failed" in note for note in notes(distances.figure))  # Dice alone tells it
 
 
 def test_every_mask_is_outlined_and_they_may_overlap() -> None:
@@ -115,23 +138,28 @@ def test_other_names_stay_in_their_folder_and_apart() -> None:
         assert file.strip(".")
 
 
-def test_the_worst_cases_are_those_of_their_worst_structure_without_a_shift(
-    tmp_path: Path,
-) -> None:
+def test_the_worst_cases_are_those_of_their_worst_structure(tmp_path: Path) -> None:
     run = fill(tmp_path)
-    slices = run / "figures" / "slices"
-    shutil.copytree(slices / "in_domain", slices / "in_domain+noise3")
     rows = read_rows(run / "rows.csv")
     toronto = (rows["case"] == "toronto-0") & (rows["structure"] == "tumour")
     rows.loc[toronto & (rows["metric"] == "dice"), "value"] = 0.05
-    shifted = rows[rows["site"] == "dijon"].assign(set="in_domain+noise3", value=0.0)
-    worst = worst_cases(pd.concat([rows, shifted]), run, count=2, **DICE)
+    worst = worst_cases(rows, run, count=2, measure=DICE)
     assert [(one.site, one.why, one.value) for one in worst] == [
         ("bern", "liver", 0.0),
         ("toronto", "tumour", 0.05),
     ]
-    best = best_median_worst(rows, run, set_="site-toronto", **DICE)[0]
+    best = best_median_worst(rows, run, set_="site-toronto", measure=DICE)[0]
     assert (best.case, best.value) == ("toronto-1", pytest.approx(0.56))
+
+
+def test_of_a_signed_metric_the_best_case_is_nearest_to_0(tmp_path: Path) -> None:
+    run = fill(tmp_path)
+    rows = read_rows(run / "rows.csv").query("metric == 'dice' and set == 'site-toronto'")
+    rows = rows.assign(value=rows["value"] - 0.44)  # from 0.16 to -0.08
+    signed = Measure("dice", "", "zero")
+    best, _, worst = best_median_worst(rows, run, set_="site-toronto", measure=signed)
+    assert (best.case, worst.case) == ("toronto-4", "toronto-0")
+    assert worst_cases(rows, run, count=1, measure=signed)[0].case == "toronto-0"
 
 
 def test_a_smaller_structure_lies_on_top_in_the_map_of_classes() -> None:
@@ -174,16 +202,22 @@ def test_a_long_curve_is_thinned(run: Path) -> None:
 
 def test_an_interval_has_a_digit_less_than_its_mean_and_is_empty_where_undefined() -> None:
     line = {"dice_low": 0.7654, "dice_high": 0.8, "hd95_mm_low": 1.26, "hd95_mm_high": 2.0}
-    assert interval(line, "dice") == "[0.77, 0.80]"
-    assert interval(line, "hd95_mm") == "[1.3, 2.0]"
-    assert interval({"dice_low": math.nan, "dice_high": math.nan}, "dice") == ""
-    assert interval({}, "dice") == ""
+    assert interval(line, DICE) == "[0.77, 0.80]"
+    assert interval(line, HD95) == "[1.3, 2.0]"
+    assert interval({"dice_low": math.nan, "dice_high": math.nan}, DICE) == ""
+    assert interval({}, DICE) == ""
 
 
-def test_the_main_metrics_are_the_chosen_one_an_overlap_and_distances() -> None:
-    names = ["assd_mm", "dice", "hd95_mm", "hd_mm", "iou", "nsd_2mm"]
-    assert main_metrics(names, metric="dice") == ["dice", "hd95_mm", "nsd_2mm"]
-    assert main_metrics(names, metric="iou") == ["iou", "dice", "hd95_mm"]
+def test_the_main_metrics_are_the_chosen_one_the_next_two_declared_and_false_alarms() -> None:
+    """Whatever they are called."""
+    first, second, third = (Measure(name, "", "higher") for name in ("z", "a", "dice"))
+    declared = [first, second, third, HD95, ALARM]
+    assert main_metrics(declared, first) == [first, second, third, ALARM]
+    assert main_metrics(declared, third) == [third, first, second, ALARM]
+    assert main_metrics(declared, ALARM) == [ALARM, first, second]
+    assert main_metrics([ALARM, first], first) == [first, ALARM]
+    assert main_metrics(declared[:1], first) == [first]
+    assert [heading(measure) for measure in (ALARM, HD95)] == ["false alarms", "hd95_mm"]
 
 
 def test_a_duration_is_said_in_seconds_minutes_or_hours() -> None:
@@ -193,7 +227,7 @@ def test_a_duration_is_said_in_seconds_minutes_or_hours() -> None:
 def test_a_lane_begins_at_the_first_tick_not_at_zero(run: Path) -> None:
     rows = read_rows(run / "rows.csv").query("metric == 'hd95_mm'")
     rows["value"] += 100
-    lanes = lanes_of(rows, site_table(rows), structures=STRUCTURES, metric="hd95_mm")
+    lanes = lanes_of(rows, site_table(rows), structures=STRUCTURES, measure=HD95)
     assert [lanes.ticks[0], lanes.ticks[-1][0]] == [(0.0, "100"), 100.0]
     places = [dot.x for group in lanes.groups.values() for lane in group for dot in lane.dots]
     assert min(places) < 15

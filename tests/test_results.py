@@ -3,12 +3,15 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from row_inputs import DICE, HD95
+from row_inputs import row as measured
 
 from segshift.cohort import Case
 from segshift.errors import InputError
@@ -18,21 +21,27 @@ from segshift.results import (
     append_rows,
     group_tables,
     grouped,
+    of_network,
+    of_raters,
     read_cases,
     read_rows,
     site_table,
     summarise,
     summarise_groups,
+    with_raters,
     write_cases,
     write_rows,
 )
 
-EXTRA = ("_low", "_high", "_n")
-BETTER = {"dice": True, "hd95_mm": False}
+EXTRA = ("_low", "_high", "_n", "_patients", "_shrunken", "failed_patients", "failed_of")
+BETTER = {"dice": DICE, "hd95_mm": HD95}
 
 
-def row(set_: str, site: str, case: str, structure: str, metric: str, value: float) -> Row:
-    return Row("r", set_, case, f"patient-{case}", site, structure, metric, value)
+def row(
+    set_: str, site: str, case: str, structure: str, metric: str, value: float, **other: Any
+) -> Row:
+    names = {"patient": f"patient-{case}", "structure": structure, "metric": metric, **other}
+    return measured("r", set_, case, site, value, **names)
 
 
 # Site A: the tumour is in a2 only, a3 has neither structure. B has two cases, C one without tumour.
@@ -56,13 +65,28 @@ ROWS = [
 ]
 
 
+HEAD = ",".join(COLUMNS) + "\n"
+
+
 def frame(rows: list[Row]) -> pd.DataFrame:
     return pd.DataFrame([[getattr(r, c) for c in COLUMNS] for r in rows], columns=list(COLUMNS))
 
 
 names = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8)
 any_rows = st.lists(
-    st.builds(Row, *[names] * 7, st.floats(allow_infinity=False)),
+    st.builds(
+        Row,
+        names,
+        names,
+        names,
+        st.integers(0, 5),
+        *[names] * 4,
+        st.booleans(),
+        names,
+        st.booleans(),
+        names,
+        st.floats(allow_infinity=False),
+    ),
     max_size=8,
     unique_by=lambda r: (r.run, r.set, r.case, r.structure, r.metric),
 )
@@ -82,10 +106,41 @@ def test_any_row_reads_back_to_the_last_bit(
 
 
 def test_names_that_look_like_numbers_or_like_nothing_stay_strings(tmp_path: Path) -> None:
-    odd = Row("1", "1.50", "007", "012", "NA", "nan", "dice", np.float64(0.1) + 0.2)
+    odd = measured(
+        "1", "1.50", "007", "NA", np.float64(0.1) + 0.2, corruption="1e3", severity=2,
+        patient="012", rater="null", structure="nan", metric="+",
+    )  # fmt: skip
     write_rows(tmp_path / "rows.csv", [odd])
     (read,) = read_rows(tmp_path / "rows.csv").itertuples(index=False)
     assert Row(*read) == odd
+
+
+def test_flags_are_true_or_false_and_nothing_else(tmp_path: Path) -> None:
+    both = [
+        row("s", "A", "a", "liver", "dice", 0.5, postprocessed=flag, reference_empty=flag)
+        for flag in (False, True)
+    ]
+    write_rows(tmp_path / "rows.csv", both)
+    read = read_rows(tmp_path / "rows.csv")
+    assert read["postprocessed"].tolist() == read["reference_empty"].tolist() == [False, True]
+    text = (tmp_path / "rows.csv").read_text()
+    (tmp_path / "rows.csv").write_text(text.replace("true,liver,true", "yes,liver,true"))
+    with pytest.raises(InputError, match="column postprocessed: 'yes'; it is true or false"):
+        read_rows(tmp_path / "rows.csv")
+    (tmp_path / "rows.csv").write_text(text.replace("s,,0,", "s,,mild,"))
+    with pytest.raises(InputError, match="column severity: whole numbers"):
+        read_rows(tmp_path / "rows.csv")
+
+
+def test_rows_of_the_network_stand_apart_from_those_of_raters_and_of_post_processing() -> None:
+    plain = row("s", "A", "a", "liver", "dice", 0.5)
+    better = row("s", "A", "a", "liver", "dice", 0.7, postprocessed=True)
+    doubt = row("s", "A", "a", "liver", "ece", 0.1)  # which post-processing does not touch
+    person = row("s", "A", "a", "liver", "dice", 0.9, rater="label_2")
+    rows = frame([better, plain, doubt, person])
+    assert of_network(rows)["value"].tolist() == [0.5, 0.1]
+    assert sorted(of_network(rows, postprocessed=True)["value"]) == [0.1, 0.7]
+    assert of_raters(rows)["value"].tolist() == [0.9]
 
 
 def test_the_header_is_written_once_and_earlier_rows_are_kept(tmp_path: Path) -> None:
@@ -94,10 +149,11 @@ def test_the_header_is_written_once_and_earlier_rows_are_kept(tmp_path: Path) ->
         append_rows(path, [one])
     lines = path.read_text().splitlines()
     assert lines == [
-        "run,set,case,patient,site,structure,metric,value",
-        "r,in_domain,a1,patient-a1,A,liver,dice,0.9",
-        "r,in_domain,a2,patient-a2,A,liver,dice,0.7",
-        "r,in_domain,a1,patient-a1,A,tumour,dice,nan",
+        "run,set,corruption,severity,case,patient,site,rater,postprocessed,structure,"
+        "reference_empty,metric,value",
+        "r,in_domain,,0,a1,patient-a1,A,,false,liver,false,dice,0.9",
+        "r,in_domain,,0,a2,patient-a2,A,,false,liver,false,dice,0.7",
+        "r,in_domain,,0,a1,patient-a1,A,,false,tumour,true,dice,nan",
     ]
 
 
@@ -121,18 +177,20 @@ def test_a_case_measured_twice_is_refused_and_the_old_file_stays(tmp_path: Path)
     assert path.read_text() == before
 
 
-def test_the_same_case_in_two_sets_is_no_duplicate(tmp_path: Path) -> None:
-    write_rows(tmp_path / "rows.csv", [ROWS[0], row("a+noise3", "A", "a1", "liver", "dice", 0.1)])
-    assert len(read_rows(tmp_path / "rows.csv")) == 2
+def test_the_same_case_in_two_sets_or_under_a_corruption_is_no_duplicate(tmp_path: Path) -> None:
+    noisy = row("in_domain", "A", "a1", "liver", "dice", 0.1, corruption="noise", severity=3)
+    other = row("labels-label_2", "A", "a1", "liver", "dice", 0.1)
+    write_rows(tmp_path / "rows.csv", [ROWS[0], noisy, other])
+    assert len(read_rows(tmp_path / "rows.csv")) == 3
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("run,set,case,site,structure,metric\n", r"rows\.csv: columns missing: patient, value"),
+        (",".join(COLUMNS[:-2]) + "\n", r"rows\.csv: columns missing: metric, value"),
         ("", r"rows\.csv"),
-        (",".join(COLUMNS) + "\nr,s,c,p,x,liver,dice,0.5\nr,s,c", r"rows\.csv"),
-        (",".join(COLUMNS) + "\nr,s,c,p,x,liver,dice,good\n", r"rows\.csv"),
+        (f"{HEAD}r,s,,0,c,p,x,,false,liver,false,dice,0.5\nr,s,c", r"rows\.csv"),
+        (f"{HEAD}r,s,,0,c,p,x,,false,liver,false,dice,good\n", r"rows\.csv: column value"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -154,7 +212,8 @@ def test_an_infinite_value_is_named_with_what_to_write_instead(
 def test_site_table_by_hand() -> None:
     table = site_table(frame(ROWS)).set_index(["set", "site", "structure"])
     assert list(table.columns) == [
-        metric + part for metric in ("dice", "hd95_mm") for part in ("", "_low", "_high", "_n")
+        *(m + part for m in ("dice", "hd95_mm") for part in ("", "_low", "_high", "_n")),
+        *("failed_patients", "failed_of", "failed_low", "failed_high"),
     ]
     assert list(table.index) == [
         (set_, site, structure)
@@ -175,6 +234,13 @@ def test_site_table_by_hand() -> None:
     assert table.loc[("site-B", "B", "mean"), "hd95_mm"] == 9.0
     assert table.loc[("site-B", "B", "mean"), "hd95_mm_n"] == 1
     assert table.loc[("site-B", "B", "tumour"), "hd95_mm_n"] == 0
+    # The tumour of b1 is missed (0.0); nobody is asked of a3, who has no structure.
+    assert table.loc[("site-B", "B", "mean"), ["failed_patients", "failed_of"]].tolist() == [1, 2]
+    assert table.loc[("in_domain", "A", "mean"), ["failed_patients", "failed_of"]].tolist() == [
+        0,
+        2,
+    ]
+    assert table.loc[("site-B", "B", "liver"), "failed_patients"] == 0
 
 
 def test_summary_by_hand() -> None:
@@ -210,6 +276,13 @@ def test_summary_by_hand() -> None:
         "test/site-C/dice_n": 1,
         "test/site-C/hd95_mm_n": 1,
     }
+    assert summary["test/worst_site/dice_patients"] == 2
+    assert summary["test/worst_site/hd95_mm_patients"] == 1
+    failed = {key: value for key, value in summary.items() if "/failed_" in key}
+    # One of two: Clopper and Pearson, by R's binom.test(1, 2).
+    assert failed["test/site-B/failed_patients"] == 1
+    assert failed["test/site-B/failed_low"] == pytest.approx(0.01257912, abs=1e-7)
+    assert failed["test/site-B/failed_high"] == pytest.approx(0.98742088, abs=1e-7)
     json.dumps(summary, allow_nan=False)
 
 
@@ -224,21 +297,38 @@ def test_the_worst_site_is_found_inside_a_set_of_several_sites() -> None:
     assert summary["test/outside/dice"] == pytest.approx(0.7)
 
 
-def test_shifted_sets_count_neither_for_the_gap_nor_for_the_worst_site() -> None:
-    noisy = [
-        row(f"{set_}+noise3", site, "n", "liver", "dice", 0.01)
-        for set_, site in (("in_domain", "A"), ("site-B", "B"))
+def test_a_patient_with_many_cases_weighs_as_much_as_one_with_one() -> None:
+    rows = [row("in_domain", "A", f"a{i}", "liver", "dice", 0.2, patient="often") for i in range(9)]
+    rows.append(row("in_domain", "A", "b", "liver", "dice", 0.8, patient="once"))
+    assert summarise(frame(rows), BETTER)["test/in_domain/dice"] == pytest.approx(0.5)
+    table = site_table(frame(rows)).set_index("structure")
+    assert table.loc["liver", "dice"] == pytest.approx(0.5)
+    assert table.loc["liver", "dice_n"] == 10
+
+
+def test_the_scope_says_whose_masks_a_summary_is_of() -> None:
+    summary = summarise(frame(ROWS), BETTER, scope="raters")
+    assert summary["raters/in_domain/dice"] == pytest.approx(0.6)
+    assert not any(key.startswith("test") for key in summary)
+
+
+def test_a_table_shows_how_well_people_agree_where_several_have_drawn() -> None:
+    people = [
+        row("in_domain", "A", case, "liver", "dice", value, rater="label_2")
+        for case, value in (("a1", 0.8), ("a2", 0.9))
     ]
-    plain, with_noise = summarise(frame(ROWS), BETTER), summarise(frame([*ROWS, *noisy]), BETTER)
-    for key in ("test/gap/dice", "test/worst_site/dice"):
-        assert with_noise[key] == plain[key]
-    assert with_noise["test/in_domain+noise3/dice"] == pytest.approx(0.01)
+    table = with_raters(site_table(frame(ROWS)), frame(people))
+    table = table.set_index(["set", "site", "structure"])
+    assert table.loc[("in_domain", "A", "liver"), "dice_raters"] == pytest.approx(0.85)
+    assert table.loc[("in_domain", "A", "mean"), "dice_raters_n"] == 2
+    assert math.isnan(table.loc[("site-B", "B", "liver"), "dice_raters"])
+    assert "dice_raters" not in with_raters(site_table(frame(ROWS)), frame([]))
 
 
 @pytest.mark.parametrize("wanted", [{"in_domain"}, {"site-B", "site-C"}])
 def test_no_gap_without_both_sides(wanted: set[str]) -> None:
     summary = summarise(frame([r for r in ROWS if r.set in wanted]), BETTER)
-    assert "test/worst_site/dice" in summary
+    assert ("test/worst_site/dice" in summary) == (len(wanted) > 1)  # of one site none is worst
     assert not any(key.startswith("test/gap") for key in summary)
 
 
@@ -281,7 +371,7 @@ def test_rows_of_two_runs_are_not_pooled() -> None:
 
 def test_a_metric_without_a_direction_is_refused() -> None:
     with pytest.raises(InputError, match="hd95_mm"):
-        summarise(frame(ROWS), {"dice": True})
+        summarise(frame(ROWS), {"dice": DICE})
 
 
 def evaluated(name: str, site: str, **tags: str) -> Case:
@@ -308,11 +398,12 @@ def cases(tmp_path: Path) -> pd.DataFrame:
 
 def test_every_evaluated_case_is_a_line_with_all_its_columns(tmp_path: Path) -> None:
     odd = evaluated("007", "NA", case="mine", guideline="a, b")
-    write_cases(tmp_path / "c.csv", {"in_domain": [odd], "site-C": CASES["site-C"], "x+n3": [odd]})
+    write_cases(tmp_path / "c.csv", {"x;y": [odd], "in_domain": [odd], "site-C": CASES["site-C"]})
     assert (tmp_path / "c.csv").read_text().splitlines() == [
-        "case,sets,patient,site,original_case,guideline,rater,truth",
-        '007,in_domain;x+n3,patient-007,NA,mine,"a, b",,',
-        "c1,site-C,patient-c1,C,,,x,c1/t.nii",
+        "set,case,patient,site,original_case,guideline,rater,truth",
+        'in_domain,007,patient-007,NA,mine,"a, b",,',
+        "site-C,c1,patient-c1,C,,,x,c1/t.nii",
+        'x;y,007,patient-007,NA,mine,"a, b",,',
     ]
     first = read_cases(tmp_path / "c.csv").iloc[0]
     assert (first["case"], first["site"], first["rater"]) == ("007", "NA", "")
@@ -321,7 +412,7 @@ def test_every_evaluated_case_is_a_line_with_all_its_columns(tmp_path: Path) -> 
 @pytest.mark.parametrize("text", ["", "case,patient\na,b\n"])
 def test_a_broken_file_of_cases_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "cases.csv").write_text(text)
-    with pytest.raises(InputError, match=r"cases\.csv: (not a table|columns missing: sets, site)"):
+    with pytest.raises(InputError, match=r"cases\.csv: (not a table|columns missing: set, site)"):
         read_cases(tmp_path / "cases.csv")
 
 
@@ -362,8 +453,8 @@ def test_any_column_can_be_grouped_by_even_the_case(cases: pd.DataFrame) -> None
 
 
 def test_a_case_with_two_lines_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "cases.csv").write_text("case,sets,patient,site\na,s,p,x\na,s,p,x\n")
-    with pytest.raises(InputError, match=r"the case\(s\) \['a'\] have several lines"):
+    (tmp_path / "cases.csv").write_text("set,case,patient,site\ns,a,p,x\nt,a,p,x\ns,a,p,x\n")
+    with pytest.raises(InputError, match="several lines of .*'set': 's', 'case': 'a'"):
         read_cases(tmp_path / "cases.csv")
 
 
@@ -376,18 +467,19 @@ def test_a_table_is_shown_only_where_it_says_more_than_sets_and_sites(cases: pd.
     # One guideline for each site, and sites apart or together in their sets.
     of_site = cases.assign(guideline=cases["site"].map({"A": "one", "B": "two", "C": "three"}))
     together = rows.assign(set="everyone")
-    assert group_tables(rows, of_site) == group_tables(together, of_site) == {}
+    assert group_tables(rows, of_site) == {}
+    assert group_tables(together, of_site.assign(set="everyone")) == {}
     # B and C share theirs: that is a set of its own, or says more than their sites.
     shared = cases.assign(guideline=cases["site"].map({"A": "one", "B": "two", "C": "two"}))
     assert group_tables(rows, shared) == {}
-    assert list(group_tables(together, shared)) == ["guideline"]
+    assert list(group_tables(together, shared.assign(set="everyone"))) == ["guideline"]
     assert summarise_groups(rows, shared)["test/site-C/guideline-two/dice"] == pytest.approx(0.8)
 
 
 def test_groups_need_their_column_and_every_case(cases: pd.DataFrame) -> None:
     with pytest.raises(InputError, match="no column 'vendor'.*guideline"):
         grouped(frame(ROWS), cases, column="vendor")
-    with pytest.raises(InputError, match=r"1 cases have rows but no line .*'b2'"):
+    with pytest.raises(InputError, match=r"1 cases have rows but no line .*'site-B', 'b2'"):
         grouped(frame(ROWS), cases[cases["case"] != "b2"], column="guideline")
     assert group_tables(frame(ROWS), cases.drop(columns=["guideline", "rater"])) == {}
     assert summarise_groups(frame([]), cases[:0]) == {}

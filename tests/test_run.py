@@ -5,21 +5,26 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from conftest import TINY_TRAINING, composed, split_options
 from PIL import Image
+from scipy import ndimage
 from test_conf import LOSSES, MODELS, SPLITS, chosen
 
-from segshift import build, evaluation, run
-from segshift.cohort import Case, write_manifest
+from segshift import build, evaluation, postprocessing, run
+from segshift.cohort import Annotation, Case, write_manifest
+from segshift.cohort.images import read_label
 from segshift.errors import InputError, TrainingDivergedError
 from segshift.losses import WeightedSum
-from segshift.module import TALLIED, SegmentationModule
+from segshift.metrics import Dice
+from segshift.module import SegmentationModule
 from segshift.prediction import predict
-from segshift.results import read_rows, summarise
+from segshift.results import of_network, read_measures, read_rows, summarise
+from segshift.tasks import TALLIED, Semantic
 
 # Every model, loss and split at least once; test_conf builds every loss with every view.
 CHOICES = MODELS, LOSSES, SPLITS
@@ -67,14 +72,16 @@ class TestWhatARunLeavesBehind:
             "summary.json", "report.html", "metrics.csv", "checkpoints/best.ckpt",
             "checkpoints/last.ckpt", "figures/sites.png", "figures/loss.png",
             "figures/validation.png", "cases.csv", "reliability.csv", "postprocessing.json",
-            "network.json",
+            "network.json", "metrics.json",
         }  # fmt: skip
 
     def test_rows_are_the_only_truth(self, folder):
         rows = read_rows(folder / "rows.csv")
         summary = json.loads((folder / "summary.json").read_text())
+        measures = read_measures(folder)
         task = build.load(folder).module.task
-        derived = summarise(rows, {**TALLIED, **task.directions})
+        assert list(measures.values()) == [*task.measures.values(), *TALLIED]
+        derived = summarise(of_network(rows), measures)
         assert {key: summary[key] for key in derived} == derived
         assert set(rows["run"]) == {"mine/now"}
         assert {"in_domain", "site-beta", "site-gamma", "site-delta"} == set(rows["set"])
@@ -139,7 +146,7 @@ class TestWhatARunLeavesBehind:
             read_rows(path / "rows.csv").set_index(key)["value"]
             for path in (folder, tmp_path / "scored")
         )
-        of_masks = own[~own.index.get_level_values("metric").isin(TALLIED)]
+        of_masks = own[~own.index.get_level_values("metric").isin([one.name for one in TALLIED])]
         np.testing.assert_array_equal(of_masks, again.loc[of_masks.index])
         assert len(again) == len(of_masks)
         assert again.nunique() > 10
@@ -202,8 +209,7 @@ def test_2d_images(tmp_path):
                 f"p{i}",
                 "lab",
                 (tmp_path / f"i{i}.png",),
-                tmp_path / f"l{i}.png",
-                (128, 255),
+                Annotation(tmp_path / f"l{i}.png", (128, 255)),
             )
         )
     write_manifest(tmp_path / "m.csv", cases, channels=["image"], structures=["axon", "myelin"])
@@ -256,7 +262,7 @@ def test_a_score_of_zero_is_a_score_and_no_score_is_none(phantom, tmp_path, no_p
         monkeypatch.setattr(module, "mean_of_structure_means", lambda *_, v=value: v)
         folder = trained(tmp_path / str(value), *phantom)
         text = (folder / "summary.json").read_text()
-        assert json.loads(text).get("val/dice") == expected
+        assert json.loads(text).get("val/selection_score") == expected
         assert "NaN" not in text
         assert "Infinity" not in text
 
@@ -363,7 +369,9 @@ def test_a_task_without_dice_is_reported_too(phantom, tmp_path):
         tmp_path, *phantom, "task.metrics=[{_target_: segshift.metrics.HausdorffDistance95}]"
     )
     assert (folder / "report.html").is_file()
-    assert "val/hd95_mm" in json.loads((folder / "summary.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text())
+    assert "test/in_domain/hd95_mm" in summary
+    assert "val/selection_score" in summary  # which chooses whatever is measured
 
 
 def test_ctrl_c_leaves_a_loadable_checkpoint(phantom, tmp_path, monkeypatch, capsys):
@@ -424,10 +432,48 @@ class TestPostprocessing:
         monkeypatch.setattr(SegmentationModule, "effects", effects)
         folder = trained(tmp_path / "run", *phantom)
         assert looked_at == json.loads((folder / "split.json").read_text())["val"]
-        assert "mending: " in capsys.readouterr().out
-        rules = json.loads((folder / "postprocessing.json").read_text())
-        assert list(rules) == ["liver", "kidney", "lesion"]
-        assert all(one["n"] <= len(looked_at) for each in rules.values() for one in each)
+        written = json.loads((folder / "postprocessing.json").read_text())
+        assert written["rules"] == {"liver": [], "kidney": [], "lesion": []}
+        reason = "1 validation patient has it, at least 8 are needed"
+        assert written["reasons"]["liver"] == reason
+        assert f"post-processing: liver, kidney, lesion: {reason}\n" in capsys.readouterr().out
+
+    def test_it_knows_the_components_of_training_and_validation_references(
+        self, phantom, tmp_path, monkeypatch, no_page
+    ):
+        given, original = [], postprocessing.chosen_rules
+
+        def chosen_rules(tables, **options):
+            given.extend(options["references"])
+            return original(tables, **options)
+
+        monkeypatch.setattr(postprocessing, "chosen_rules", chosen_rules)
+        folder = trained(tmp_path / "run", *phantom)
+        sides = json.loads((folder / "split.json").read_text())
+        cohort = build.cohort_of(build.resolved(composed(*TINY_TRAINING, *phantom)))
+        known = [case for case in cohort.cases if case.id in sides["train"] + sides["val"]]
+        assert len(known) > len(sides["val"]) > 0
+        for place, found in enumerate(given):
+            sizes = []
+            for case in known:
+                mask = read_label(case.annotation.label) == case.annotation.values[place]
+                labelled, _ = ndimage.label(mask, np.ones((3, 3, 3)))
+                sizes.append(np.bincount(labelled.ravel())[1:] * 12.0 * 10 * 12)  # mm3
+            assert found.smallest_mm3 == pytest.approx(min(np.concatenate(sizes)))
+            assert found.most == max(map(len, sizes))
+        assert len(given) == 3
+
+    def test_a_structure_that_is_not_annotated_has_no_reference_components(self):
+        reference = np.array([[[1, 0, 1, 2, 255]]], np.uint8)  # 255: nobody decided
+        case = SimpleNamespace(
+            case=SimpleNamespace(annotation=Annotation(values=(1, None))),
+            reference=lambda: reference,
+            spacing_mm=lambda: (3.0, 1.0, 1.0),
+        )
+        module = SimpleNamespace(task=Semantic(structures=("a", "b"), metrics=(Dice(),)))
+        first, second = run._reference_components(module, case)
+        assert (first.smallest_mm3, first.most) == (3.0, 2)
+        assert (second.smallest_mm3, second.most) == (math.inf, 0)
 
     def test_a_run_can_do_without(self, phantom, tmp_path, no_page):
         folder = trained(tmp_path / "run", *phantom, "postprocess=none")
@@ -435,9 +481,10 @@ class TestPostprocessing:
 
     def test_what_was_chosen_is_done_to_tested_cases(self, phantom, tmp_path, no_page):
         folder = trained(tmp_path / "run", *phantom, "postprocess=none")
-        numbers = {"dice_before": 0.5, "dice_after": 0.6, "n": 1}
+        numbers = {"score_before": 0.5, "score_after": 0.6, "patients": 8}
         all_goes = {"rule": "min_volume_mm3", "value": 1e12, **numbers}
-        (folder / "postprocessing.json").write_text(json.dumps({"liver": [all_goes]}))
+        record = {"rules": {"liver": [all_goes]}, "reasons": {}}
+        (folder / "postprocessing.json").write_text(json.dumps(record))
 
         def volumes(name, *overrides):
             config = composed(
@@ -446,8 +493,13 @@ class TestPostprocessing:
             evaluation.evaluate(config, tmp_path / name, command="test", choices={})
             rows = read_rows(tmp_path / name / "rows.csv")
             rows = rows[rows["metric"] == "volume_difference_relative"]
-            return {k: v["value"].tolist() for k, v in rows.groupby("structure")}
+            return {
+                key: own["value"].dropna().tolist()  # NaN where the reference has no lesion
+                for key, own in rows.groupby(["structure", "postprocessed"])
+            }
 
-        with_rules, without = volumes("with"), volumes("without", "postprocess=none")
-        assert set(with_rules["liver"]) == {-2.0} != set(without["liver"])
-        assert with_rules["kidney"] == without["kidney"]
+        both, without = volumes("with"), volumes("without", "postprocess=none")
+        assert set(both["liver", True]) == {-2.0} != set(both["liver", False])
+        assert both["kidney", True] == both["kidney", False]
+        # Without rules there are no rows of them; those of the network are the same.
+        assert without == {key: own for key, own in both.items() if not key[1]}

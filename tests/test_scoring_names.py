@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from segshift.cohort import Case
+from segshift.cohort import Annotation, Case
 from segshift.errors import InputError
 from segshift.scoring.names import by_case, image_files
 
 
 def case(name: str, label: str) -> Case:
     path = Path("/data", f"{label}.nii.gz")
-    return Case(id=name, patient=name, site="here", images=(path,), label=path)
+    return Case(id=name, patient=name, site="here", images=(path,), annotation=Annotation(path))
 
 
 def below(*patients: str) -> list[Case]:

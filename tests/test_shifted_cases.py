@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from conftest import ROOT, make_case, save_nifti
+from conftest import ROOT, make_case, reannotated, save_nifti
 from omegaconf import OmegaConf
 from scipy import ndimage
 from store_inputs import plan_for
@@ -24,7 +24,7 @@ from segshift.data.store import store_cases, store_sets
 from segshift.errors import InputError
 from segshift.seeds import generator
 from segshift.shifts import Acquisition
-from segshift.splits import evaluation_sets
+from segshift.splits import SetKey, evaluation_sets
 
 SUITE = [
     part(severity)
@@ -56,11 +56,11 @@ def reads(monkeypatch):
 
 
 def test_every_set_is_there_plain_and_under_every_shift(cases):
-    names = [each.name for each in sets_of(cases)]
-    assert names[:2] == ["in_domain", "site-x"]
-    assert names[2:5] == ["in_domain+rician_noise1", "site-x+rician_noise1",
-                          "in_domain+rician_noise4"]  # fmt: skip
-    assert len(set(names)) == 2 * 11
+    keys = [each.key for each in sets_of(cases)]
+    assert keys[:2] == [("in_domain", "", 0), ("site-x", "", 0)]
+    assert keys[2:5] == [("in_domain", "rician_noise", 1), ("site-x", "rician_noise", 1),
+                         ("in_domain", "rician_noise", 4)]  # fmt: skip
+    assert len(set(keys)) == 2 * 11
 
 
 def test_a_case_is_read_once_for_ten_shifts(cases, tmp_path, reads):
@@ -87,7 +87,7 @@ def test_the_raw_image_joins_an_entry_that_lacks_it(cases, tmp_path, reads):
     (plain, *_) = store_cases(cases, plan_for(cases), folder=tmp_path, quiet=True)
     made = (plain.folder / "image.npy").stat().st_mtime_ns
     assert not (plain.folder / "raw.npy").exists()
-    assert seen(cases, tmp_path)["in_domain"][0].folder == plain.folder
+    assert seen(cases, tmp_path)[SetKey("in_domain")][0].folder == plain.folder
     np.testing.assert_array_equal(plain.raw(), load_case(cases[0]).image)
     assert (plain.folder / "image.npy").stat().st_mtime_ns == made
     assert sorted(reads) == ["c0", "c0", "c1", "c1", "c2", "c2"]
@@ -107,7 +107,7 @@ def test_a_shifted_case_is_what_reading_and_shifting_it_gives(cases, tmp_path):
     plan = plan_for(cases, spacing_mm=(1.0, 0.8, 0.8))
     tested = store_sets(sets_of(cases), plan, folder=tmp_path, quiet=True)
     for each in sets_of(cases)[2:]:
-        for case, entry in zip(each.cases, tested[each.name], strict=True):
+        for case, entry in zip(each.cases, tested[each.key], strict=True):
             volume, shown = load_case(case), entry.shown()
             identity = hashlib.sha256(volume.image.tobytes()).hexdigest()
             streams = [generator(0, "shift", each.shift.name, identity) for _ in range(2)]
@@ -130,7 +130,8 @@ def test_a_shifted_case_is_what_reading_and_shifting_it_gives(cases, tmp_path):
 def test_the_loader_gives_the_shifted_image_and_the_turned_reference(cases, tmp_path):
     tested = seen(cases, tmp_path)
     plain, flipped = (
-        CaseDataset(tested[name], counted=True)[0] for name in ("in_domain", "in_domain+flip4")
+        CaseDataset(tested[key], counted=True)[0]
+        for key in (SetKey("in_domain"), SetKey("in_domain", "flip", 4))
     )
     np.testing.assert_array_equal(flipped["label"][0], plain["label"][0].flip(0, 2))
     np.testing.assert_allclose(flipped["image"][0], plain["image"][0].flip(0, 2), atol=1e-5)
@@ -139,14 +140,16 @@ def test_the_loader_gives_the_shifted_image_and_the_turned_reference(cases, tmp_
 
 
 def test_the_same_case_is_corrupted_alike_in_every_store(cases, tmp_path):
-    one, other = (seen(cases, tmp_path / name)["in_domain+rician_noise4"] for name in "ab")
+    one, other = (
+        seen(cases, tmp_path / name)[SetKey("in_domain", "rician_noise", 4)] for name in "ab"
+    )
     assert one[0].shown().image.tobytes() == other[0].shown().image.tobytes()
     assert not np.array_equal(one[0].shown().image, one[1].shown().image[..., :16])
 
 
 def test_an_image_with_a_line_for_each_guideline_is_corrupted_alike(cases, tmp_path):
-    lines = (cases[0], replace(cases[0], id="c0-generous", label_values=(9, 5)), cases[2])
-    tested = seen(lines, tmp_path, [shifts.RicianNoise(4)])["in_domain+rician_noise4"]
+    lines = (cases[0], replace(reannotated(cases[0], values=(9, 5)), id="c0-generous"), cases[2])
+    tested = seen(lines, tmp_path, [shifts.RicianNoise(4)])[SetKey("in_domain", "rician_noise", 4)]
     one, other = (entry.shown() for entry in tested)
     assert one.image.tobytes() == other.image.tobytes()
     assert not np.array_equal(one.reference, other.reference)
@@ -164,7 +167,7 @@ def test_the_raw_image_is_as_small_as_its_numbers_allow(tmp_path, values, kind):
     entry = store_sets(
         evaluation_sets({"x": (case,)}, [shifts.Blur(1)]), plan_for([case]), folder=tmp_path / "s",
         quiet=True,
-    )["x"][0]  # fmt: skip
+    )[SetKey("x")][0]  # fmt: skip
     raw = np.load(entry.folder / "raw.npy")
     assert raw.dtype == kind
     np.testing.assert_array_equal(np.unique(entry.raw()), np.array(values, np.float32))
@@ -190,14 +193,14 @@ def test_a_shift_is_told_spacing_tags_and_maps_through_the_manifest(tmp_path):
     save_nifti(tmp_path / "maps" / "a.nii.gz", maps)
     header, line = "id,patient,site,image,label,maps,factor,structures", "box=5 core=9"
     (tmp_path / "m.csv").write_text(
-        f"{header}\na,a,here,{case.images[0]},{case.label},maps/a.nii.gz,7,{line}\n"
+        f"{header}\na,a,here,{case.images[0]},{case.annotation.label},maps/a.nii.gz,7,{line}\n"
     )
     cohort = read_manifest(tmp_path / "m.csv")
     (told,) = cohort.cases
     assert dict(told.tags) == {"factor": "7"}
     write_manifest(tmp_path / "n.csv", [told], channels=["image"], structures=["box", "core"])
     assert read_manifest(tmp_path / "n.csv").cases[0] == told
-    entry = seen((told, told, told), tmp_path / "s", [Told(1)])["in_domain+told1"][0]
+    entry = seen((told, told, told), tmp_path / "s", [Told(1)])[SetKey("in_domain", "told", 1)][0]
     image = entry.shift(
         entry.plain.raw(), random=None,
         acquisition=Acquisition((1.0, 1.0, 1.0), told.tags, entry.plain.maps()),
@@ -243,7 +246,7 @@ class Broken:
     ],
 )
 def test_a_shift_that_breaks_its_contract_is_named(cases, tmp_path, shift, told):
-    entry = seen(cases, tmp_path, [shift])["in_domain+broken2"][0]
+    entry = seen(cases, tmp_path, [shift])[SetKey("in_domain", "broken", 2)][0]
     with pytest.raises(InputError, match=f"shift broken, severity 2, .*{told}"):
         entry.shown()
 
@@ -275,7 +278,7 @@ class TestZerosAround:
 
     @pytest.mark.parametrize("name", [part.name for part in MR])
     def test_the_tissue_is_on_the_scale_of_the_plain_image(self, brains, name):
-        plain, shown = brains["x"], brains[f"x+{name}1"]
+        plain, shown = brains[SetKey("x")], brains[SetKey("x", name, 1)]
         assert shown.box == plain.box
         brain = plain.image != 0
         np.testing.assert_array_equal(shown.image[~brain], 0)
@@ -296,7 +299,8 @@ class TestZerosAround:
         np.testing.assert_array_equal(left_out(image[None].astype(np.float32), plan), ~filled)
 
     def test_they_turn_with_the_patient(self, brains):
-        plain, flipped, turned = (brains[name] for name in ("x", "x+flip1", "x+rotation1"))
+        shown = (("x",), ("x", "flip", 1), ("x", "rotation", 1))
+        plain, flipped, turned = (brains[SetKey(*key)] for key in shown)
         np.testing.assert_allclose(flipped.image, plain.image[..., ::-1], atol=1e-5)
         brain = turned.image != 0
         assert brain.sum() == pytest.approx((plain.image != 0).sum(), rel=0.02)
@@ -305,7 +309,7 @@ class TestZerosAround:
 
 
 def test_a_stray_file_makes_a_folder_foreign(cases, tmp_path):
-    entry = seen(cases, tmp_path)["in_domain"][0]
+    entry = seen(cases, tmp_path)[SetKey("in_domain")][0]
     (entry.folder / "notes.txt").write_text("mine")
     assert clean(tmp_path).entries == 2
     assert entry.folder.is_dir()
@@ -315,5 +319,10 @@ def test_a_read_only_store_with_raw_images_is_only_read(cases, tmp_path, reads, 
     seen(cases, tmp_path)
     monkeypatch.setattr(os, "utime", lambda *_: (_ for _ in ()).throw(PermissionError()))
     monkeypatch.setattr(np, "save", lambda *_: sys.exit("written"))
-    assert seen(cases, tmp_path)["in_domain+gibbs4"][0].shown().image.shape == (1, 8, 16, 16)
+    assert seen(cases, tmp_path)[SetKey("in_domain", "gibbs", 4)][0].shown().image.shape == (
+        1,
+        8,
+        16,
+        16,
+    )
     assert len(reads) == 3

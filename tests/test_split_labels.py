@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import composed, save_nifti
+from conftest import composed, reannotated, save_nifti
 from hypothesis import given
 from hypothesis import strategies as st
 from test_splits import FRACTIONS, assert_disjoint, case, cohort, ids, patients
 
 from segshift import build
-from segshift.cohort import Case, Cohort, read_manifest, write_manifest
+from segshift.cohort import Annotation, Case, Cohort, read_manifest, write_manifest
 from segshift.cohort.checks import load_label
 from segshift.errors import InputError
 from segshift.splits import concept, from_file, leave_site_out, mix, prevalence, random
@@ -125,7 +125,7 @@ def lumps(tmp_path_factory) -> Cohort:
             for kind, array in (("image", image), ("label", label))
         ]
         site = ("dijon", "oslo")[n % 2]
-        cases.append(Case(f"c{n}", f"p{n}", site, (files[0],), files[1], (4, 7), {}))
+        cases.append(Case(f"c{n}", f"p{n}", site, (files[0],), Annotation(files[1], (4, 7))))
     write_manifest(folder / "m.csv", cases, channels=["image"], structures=["spot", "lump"])
     return read_manifest(folder / "m.csv")
 
@@ -221,7 +221,7 @@ def test_parts_do_not_depend_on_the_order(lumps):
 
 def test_what_is_not_annotated_is_in_no_part(lumps):
     blind = tuple(
-        replace(one, label_values=(4, None), ignore_values=(7,)) if n < 30 else one
+        reannotated(one, values=(4, None), ignore_values=(7,)) if n < 30 else one
         for n, one in enumerate(lumps.cases)
     )
     split = prevalence(replace(lumps, cases=blind), structure="lump", prevalence=0.5, **HALF)
@@ -232,7 +232,7 @@ def test_what_is_not_annotated_is_in_no_part(lumps):
 
 def test_a_structure_that_nobody_annotates_is_told_before_a_label_is_read(lumps, monkeypatch):
     monkeypatch.setattr(mix, "_volumes_ml", lambda *_: pytest.fail("labels are read"))
-    blind = tuple(replace(one, label_values=(4, None), ignore_values=(7,)) for one in lumps.cases)
+    blind = tuple(reannotated(one, values=(4, None), ignore_values=(7,)) for one in lumps.cases)
     with pytest.raises(InputError, match="split.structure=lump: no case of in_domain annotates"):
         prevalence(replace(lumps, cases=blind), structure="lump", prevalence=0.5, **HALF)
 
@@ -282,10 +282,8 @@ def test_another_raters_label_is_judged_alone(tmp_path):
             files[kind] = save_nifti(tmp_path / f"{kind}{n}.nii.gz", array)
         raters = (files["second"],) if n % 2 else ()
         tags = {"third": f"third{n}.nii.gz", "vendor": "ge"}
-        cases.append(
-            Case(f"c{n}", f"p{n}", "s", (files["image"],), files["label"], (7,), tags,
-                 raters=raters, consensus="majority")
-        )  # fmt: skip
+        drawn = Annotation(files["label"], (7,), raters=raters, consensus="majority")
+        cases.append(Case(f"c{n}", f"p{n}", "s", (files["image"],), drawn, tags))
     write_manifest(tmp_path / "m.csv", cases, channels=["image"], structures=["lump"])
 
     def counts(set_):
@@ -391,4 +389,4 @@ def test_other_images_are_no_concept_shift():
 
 def test_the_paths_of_a_cohort_are_relative_to_its_manifest(lumps):
     assert lumps.folder == Path(lumps.cases[0].images[0]).parent
-    assert case("a", "a", "s").rater_files == {}
+    assert case("a", "a", "s").annotation.rater_files == {}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_case
+from conftest import make_case, reannotated
 from PIL import Image
 from store_inputs import aged, plan_for, stored
 
@@ -58,17 +58,17 @@ class TestStore:
         assert stored(cases[:1], tmp_path / "store", spacing_mm=(2, 1, 1))[0].folder != first
         other = make_case(tmp_path / "other", cases[0].id, seed=1)  # same id, other pixels
         assert stored([other], tmp_path / "store")[0].folder != first
-        swapped = replace(cases[0], label_values=(9, 5))
+        swapped = reannotated(cases[0], values=(9, 5))
         assert stored([swapped], tmp_path / "store")[0].folder != first
 
     def test_a_pictures_voxel_size_in_the_manifest_is_part_of_it(self, cases, tmp_path):
         for name in ("image", "label"):
             Image.fromarray(np.eye(16, dtype=np.uint8) * 5).save(tmp_path / f"{name}.png")
-        files = {"images": (tmp_path / "image.png",), "label": tmp_path / "label.png"}
+        picture = reannotated(cases[0], label=tmp_path / "label.png")
         plan = plan_for(cases)
         sizes = []
         for size in ("1;1", "0.5;2"):
-            case = replace(cases[0], **files, tags={"spacing_mm": size})
+            case = replace(picture, images=(tmp_path / "image.png",), tags={"spacing_mm": size})
             (entry,) = store_cases([case], plan, folder=tmp_path / "s", quiet=True)
             sizes.append((entry.spacing_mm(), entry.image().shape))
         assert sizes == [((1, 1, 1), (1, 1, 16, 16)), ((2, 0.5, 2), (1, 2, 8, 32))]

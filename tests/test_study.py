@@ -4,19 +4,24 @@ import re
 import shlex
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
-from conftest import ROOT, make_case
+from conftest import ROOT, make_case, reannotated
 from omegaconf import OmegaConf
-from study_inputs import row
+from row_inputs import MEASURES, row
 from study_stub import SITES, STUDY, carried_out, planned, rows, started, statuses
 from test_conf import choices
 
 from segshift import build
 from segshift.cohort import write_manifest
 from segshift.errors import InputError
-from segshift.results import read_study, study_tables, write_rows
+from segshift.results import (
+    read_study,
+    sites_of,
+    study_tables,
+    write_measures,
+    write_rows,
+)
 from segshift.study import folder, procedure
 from segshift.study.expansion import parts_of
 from segshift.study.jobs import distinct
@@ -27,13 +32,21 @@ class TestJobs:
         jobs = planned(*base, "seed=0,1", "model=unet2d,unet25d").jobs
         assert len(jobs) == len({job.name for job in jobs}) == len({j.identity for j in jobs}) == 12
         first = jobs[0]
-        assert (first.part, first.train, first.variant) == ("out", "south+west", "model=unet2d")
+        assert (first.part, first.train, first.variant) == (
+            "out",
+            ("south", "west"),
+            "model=unet2d",
+        )
         assert (first.seed, first.fold, first.steps) == ("0", "", 1)
         assert first.name == f"south+west-leave_site_out-unet2d-dice_ce-seed0-{first.identity[:8]}"
         assert first.config["split"]["held_out"] == "north"
         assert first.config["logger"]["group"] == "study_mine"
         assert first.choices["model"] == "unet2d"
-        assert {job.train for job in jobs} == {"south+west", "north+west", "north+south"}
+        assert {job.train for job in jobs} == {
+            ("south", "west"),
+            ("north", "west"),
+            ("north", "south"),
+        }
 
     def test_a_fold_is_told_and_many_sites_are_named_by_those_left_out(self, place, base):
         (place / "study" / "folds.yaml").write_text(
@@ -41,7 +54,7 @@ class TestJobs:
         )
         jobs = planned(*base[1:], "study=folds").jobs
         assert [job.fold for job in jobs] == ["0", "1"]
-        assert {job.train for job in jobs} == {"north+south+west"}
+        assert {job.train for job in jobs} == {("north", "south", "west")}
         assert jobs[1].name.startswith("north+south+west-kfold-unet3d-dice_ce-seed0-fold1-")
 
     def test_what_two_parts_name_is_one_job(self, place, base):
@@ -50,8 +63,8 @@ class TestJobs:
         (place / "study" / "mine.yaml").write_text(twice)
         jobs = planned(*base).jobs
         assert [(job.part, job.train) for job in jobs] == [
-            ("again", "south+west"), ("out", "south+west"), ("out", "north+west"),
-            ("out", "north+south"),
+            ("again", ("south", "west")), ("out", ("south", "west")), ("out", ("north", "west")),
+            ("out", ("north", "south")),
         ]  # fmt: skip
         assert [job.name for job in distinct(jobs)] == [job.name for job in jobs[1:]]
         # Variants that differ in what changes no row share it as well.
@@ -68,17 +81,28 @@ class TestJobs:
         assert statuses(place) == ["done"] * 4
         assert len(rows(place).splitlines()) == 4
         shared = study_tables(read_study(place / "runs" / "study_mine")).matrix
-        assert set(zip(shared["part"], shared["train"], strict=True)) == {
-            ("again", "south+west"), ("out", "south+west"), ("out", "north+west"),
-            ("out", "north+south"),
+        trained = [sites_of(train) for train in shared["train"]]
+        assert set(zip(shared["part"], trained, strict=True)) == {
+            ("again", ("south", "west")), ("out", ("south", "west")), ("out", ("north", "west")),
+            ("out", ("north", "south")),
         }  # fmt: skip
+
+    def test_a_site_may_be_called_as_people_call_it(self, place, own):
+        """From the manifest to jobs.csv: its training sites are a list, whatever they hold."""
+        path = place / "own" / "m.csv"
+        path.write_text(path.read_text().replace(",north,", ",A+B 3,").replace(",south,", ",A,"))
+        jobs = planned(*own).jobs
+        assert {job.train for job in jobs} == {("A", "A+B 3"), ("A", "west"), ("A+B 3", "west")}
+        carried_out(own)
+        table = read_study(place / "runs" / "study_mine").jobs
+        assert {sites_of(train) for train in table["train"]} == {job.train for job in jobs}
 
     def test_no_name_is_longer_than_a_file_system_takes(self, place, own):
         site = "\u533b" * 80
         path = place / "own" / "m.csv"
         path.write_text(path.read_text().replace(",north,", f",{site},"))
         jobs = planned(*own).jobs
-        assert {job.train for job in jobs} == {f"south+{site}", f"west+{site}", "south+west"}
+        assert {job.train for job in jobs} == {("south", site), ("west", site), ("south", "west")}
         for job in jobs:
             assert len(f".{job.name}.json.1234567".encode()) <= 255
         carried_out(own)
@@ -88,7 +112,11 @@ class TestJobs:
     )
     def test_train_is_where_the_split_trains_whomever_it_is_narrowed_to(self, word, place, base):
         jobs = planned(*base, word).jobs
-        assert {job.train for job in jobs} == {"south+west", "north+west", "north+south"}
+        assert {job.train for job in jobs} == {
+            ("south", "west"),
+            ("north", "west"),
+            ("north", "south"),
+        }
 
     def test_what_the_tables_would_take_for_one_job_is_refused(self, place, base):
         with pytest.raises(InputError, match="do not tell apart") as caught:
@@ -99,7 +127,7 @@ class TestJobs:
         (place / "study" / "mine.yaml").write_text("parts: {all: {overrides: [split=random]}}\n")
         jobs = planned(*base, "selection=leave_one_site_out", "selection_site=each_site").jobs
         assert [job.variant for job in jobs] == [f"selection_site={site}" for site in SITES]
-        assert {job.train for job in jobs} == {"north+south+west"}
+        assert {job.train for job in jobs} == {("north", "south", "west")}
 
     def test_a_site_too_small_to_train_at_may_stay_a_test_site(self, place, base):
         cases = [
@@ -116,7 +144,7 @@ class TestJobs:
         hint, _, rest = caught.value.__notes__[0].partition(" ")
         assert (hint, rest.split()[-1]) == ("split.source=north,south", "west")
         jobs = planned(*words, hint).jobs
-        assert [job.train for job in jobs] == ["north", "south"]
+        assert [job.train for job in jobs] == [("north",), ("south",)]
         # Its user's own choice of sites is no reason to advise all others.
         with pytest.raises(InputError, match="west") as caught:
             planned(*words, "split.source=west")
@@ -125,7 +153,7 @@ class TestJobs:
     def test_a_case_without_a_label_is_seen_before_anything_runs(self, place, base):
         cases = [make_case(place / "own", f"{s}-{i}", site=s) for s in SITES for i in range(4)]
         path = place / "own" / "m.csv"
-        without = [replace(case, label=None) if case.id == "west-1" else case for case in cases]
+        without = [reannotated(case, label=None) if case.id == "west-1" else case for case in cases]
         write_manifest(path, without, channels=["image"], structures=["box", "core"])
         with pytest.raises(InputError, match=r"no label, such as \['west-1'\]") as caught:
             planned(*base, f"data.manifest={path}")
@@ -217,12 +245,14 @@ class TestStudiesOfOurs:
             for set_, site in (("in_domain", home), (f"site-{out}", out)):
                 lines += [row(job.name, set_, f"{site}-{i}", site, value) for i in range(3)]
         write_rows(place / "rows.csv", lines)
+        write_measures(place, MEASURES.values())
         variants = study_tables(read_study(place)).variants
         assert list(variants["difference"]) == [0.25] * 6
-        assert set(zip(variants["train"], variants["set"], strict=True)) == {
-            ("south+west", "in_domain"), ("south+west", "site-north"),
-            ("north+west", "in_domain"), ("north+west", "site-south"),
-            ("north+south", "in_domain"), ("north+south", "site-west"),
+        trained = [sites_of(train) for train in variants["train"]]
+        assert set(zip(trained, variants["set"], strict=True)) == {
+            (("south", "west"), "in_domain"), (("south", "west"), "site-north"),
+            (("north", "west"), "in_domain"), (("north", "west"), "site-south"),
+            (("north", "south"), "in_domain"), (("north", "south"), "site-west"),
         }  # fmt: skip
 
 

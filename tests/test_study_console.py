@@ -8,7 +8,10 @@ from rich.console import Console
 from study_inputs import fill_study
 
 from segshift.report.study_console import print_study, short_variants
-from segshift.results import gap_table, read_study, train_test_matrix
+from segshift.results import read_study, write_study_tables
+from segshift.study.console import oracle_line, print_jobs
+from segshift.study.folder import State
+from segshift.study.jobs import Job
 
 VARIANTS = ("model=unet2d_residual", "model=unet25d_residual", "model=mednext_small")
 SITES = ("hospital-north", "hospital-south")
@@ -21,10 +24,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> str:
         tmp_path_factory.mktemp("study"),
         sites=SITES, variants=VARIANTS, seeds=("0",), patients=2, noises=(0,), pictures=False,
     )  # fmt: skip
-    rows = read_study(folder).rows
-    dice = rows[rows["metric"] == "dice"]
-    train_test_matrix(dice).to_csv(folder / "matrix.csv", index=False)
-    gap_table(dice).to_csv(folder / "gaps.csv", index=False)
+    write_study_tables(folder, read_study(folder))
     text = io.StringIO()
     print_study(folder, console=Console(file=text, width=80))
     return text.getvalue()
@@ -44,7 +44,7 @@ def test_no_name_is_cut_at_80_columns(said: str) -> None:
 
 def test_a_shift_of_two_patients_is_an_estimate(said: str) -> None:
     gaps = said.split("worse in dice than at home")[1].split("Of 6 pairs")[0]
-    assert len(re.findall(r"\[[-\d., ]+\]", gaps)) == 6  # of the gaps alone
+    assert not re.findall(r"\[[-\d., ]+\]", gaps)  # of two patients nothing has an interval
     sentences = " ".join(said.split("Of 6 pairs")[1].split())
     told = "2 patients are too few to tell what the shift costs (estimate 0.100, p 0.5)."
     assert sentences.count(told) == 6
@@ -66,3 +66,21 @@ def test_variants_are_named_by_what_differs(
     variants: list[str], varied: str, short: list[str]
 ) -> None:
     assert short_variants(variants) == (varied, dict(zip(variants, short, strict=True)))
+
+
+def test_jobs_are_listed_by_their_sites_whatever_these_are_called() -> None:
+    jobs = [
+        Job(
+            name=str(number), part="p", train=train, variant="", seed="0", fold="0", steps=1,
+            passes=1, oracle=(1, 4) if len(train) == 1 else (0, 0), identity=str(number),
+            overrides=(), choices={}, config={"split": {"folds": 4}},
+        )
+        for number, train in enumerate([("A+B 3",), ("A", "B"), ("[red]C",)])
+    ]  # fmt: skip
+    text = io.StringIO()
+    states = {job.name: State("done", 60.0) for job in jobs}
+    print_jobs(jobs, states, console=Console(file=text, width=80))
+    listed = [re.split(r"\s{2,}", line.strip()) for line in text.getvalue().splitlines()]
+    assert [line[1] for line in listed if line[0] == "p"] == ["A+B 3", "A+B", "[red]C"]
+    told = oracle_line(jobs)
+    assert told.startswith("oracle:    judges 1 of 4 patients at A+B 3, 1 of 4 patients at [red]C;")

@@ -7,6 +7,8 @@ from omegaconf import OmegaConf
 from study_stub import planned
 
 from segshift import build
+from segshift.metrics import Measure
+from segshift.results import write_measures
 from segshift.study import console, cost, folder, procedure
 from segshift.study.cost import known_cost
 from segshift.study.jobs import Job
@@ -58,12 +60,12 @@ class TestCost:
         sets = {"train": [], "val": [], "in_domain": [], "scanner-b": [], "prevalence-0.2": []}
         (tmp_path / "split.json").write_text(json.dumps(sets))
         (tmp_path / "summary.json").write_text(json.dumps({
-            "val/hd95": 1, "test/in_domain/hd95": 2.0, "test/scanner-b/hd95": 3.0,
-            "test/scanner-b/dice": 0.5, "test/scanner-b+noise1/hd95": 9.0,
-            "test/prevalence-0.2/hd95": 4.0,
+            "val/selection_score": 1, "test/in_domain/hd95": 2.0, "test/scanner-b/hd95": 3.0,
+            "test/scanner-b/iou": 0.5, "test/prevalence-0.2/hd95": 4.0, "test/worst_site/hd95": 4.0,
         }))  # fmt: skip
+        write_measures(tmp_path, [Measure("hd95", "mm", "lower"), Measure("iou", "", "higher")])
         assert console.ended_line(tmp_path, seconds=7.4) == (
-            "hd95 in_domain 2.000, scanner-b 3.000, prevalence-0.2 4.000; 7 s"
+            "hd95 in_domain 2.0, scanner-b 3.0, prevalence-0.2 4.0; 7 s"
         )
 
     def test_each_network_is_measured_once(self, place, base, monkeypatch):

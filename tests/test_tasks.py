@@ -6,7 +6,7 @@ import torch
 
 from segshift.errors import InputError
 from segshift.losses import IGNORE
-from segshift.metrics import Dice, HausdorffDistance95, VolumeDifference
+from segshift.metrics import Dice, HausdorffDistance95, Measure, VolumeDifference
 from segshift.tasks import Regions, Semantic
 
 BOTH = (True, True)
@@ -19,7 +19,8 @@ def task():
 
 def test_channels_and_directions(task):
     assert task.channels == 3
-    assert task.directions == {"dice": True, "hd95_mm": False}
+    assert list(task.measures) == ["dice", "hd95_mm", "false_alarm", "false_alarm_ml"]
+    assert task.measures["hd95_mm"] == Measure("hd95_mm", "mm", "lower")
 
 
 def test_decoding_is_the_strongest_channel(task):
@@ -58,9 +59,30 @@ def test_scores_name_structure_and_metric(task):
         (s.structure, s.metric): s.value
         for s in task.scores(prediction, reference, (2, 1, 1), annotated=BOTH)
     }
-    assert set(scores) == {(s, m) for s in ("liver", "tumour") for m in ("dice", "hd95_mm")}
+    assert set(scores) == {(s, m) for s in ("liver", "tumour") for m in task.measures}
     assert scores["liver", "dice"] == pytest.approx(2 * 16 / (32 + 16))
-    assert scores["tumour", "dice"] == 0  # invented
+    assert np.isnan(scores["liver", "false_alarm"])
+    assert np.isnan(scores["tumour", "dice"])
+    assert scores["tumour", "false_alarm"] == 1  # invented
+    assert scores["tumour", "false_alarm_ml"] == pytest.approx(16 * 2 / 1000)
+
+
+def test_scores_say_whether_the_reference_has_the_structure(task):
+    reference = np.zeros((4, 8, 8), np.uint8)
+    reference[1:3, 2:6, 2:6] = 1
+    scores = list(task.scores(reference * 0, reference, (2, 1, 1), annotated=BOTH))
+    assert {s.reference_empty for s in scores if s.structure == "liver"} == {False}
+    assert {s.reference_empty for s in scores if s.structure == "tumour"} == {True}
+
+
+def test_what_somebody_drew_is_judged_as_a_prediction(task, regions):
+    drawn = np.array([[[0, 1, 2, 255]]], np.uint8)
+    for one, expected in (
+        (task, [[0, 1, 0, 0], [0, 0, 1, 0]]),
+        (regions, [[0, 1, 1, 0], [0, 0, 1, 0]]),
+    ):
+        masks = [mask[0, 0].astype(int).tolist() for mask in one.predicted(one.drawn(drawn))]
+        assert masks == expected
 
 
 def test_ignored_voxels_are_scored_for_no_structure(task, regions):
@@ -115,7 +137,9 @@ def test_regions_overlap_in_a_prediction(regions):
     assert tumour.tolist() == [[[True, False, True, False]]]
     reference = np.array([[[2, 1, 0, 2]]])
     scores = {
-        s.structure: s.value for s in regions.scores(decoded, reference, (1, 1, 1), annotated=BOTH)
+        s.structure: s.value
+        for s in regions.scores(decoded, reference, (1, 1, 1), annotated=BOTH)
+        if s.metric == "dice"
     }
     assert scores == {"organ": pytest.approx(2 * 2 / (2 + 3)), "tumour": pytest.approx(2 / 4)}
 
@@ -165,4 +189,4 @@ def test_metrics_that_cannot_choose_or_be_told_apart_are_refused(metrics, messag
 
 def test_a_signed_metric_may_come_later():
     task = Semantic(structures=("liver",), metrics=(Dice(), VolumeDifference()))
-    assert list(task.directions) == ["dice", "volume_difference_ml"]
+    assert list(task.measures)[:2] == ["dice", "volume_difference_ml"]
