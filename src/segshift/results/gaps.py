@@ -27,7 +27,7 @@ from segshift.results.intervals import (
 )
 from segshift.results.measures import Measures
 from segshift.results.rows import acquired
-from segshift.results.significance import sign_flip_ps
+from segshift.results.significance import sign_flip_p
 from segshift.results.study import (
     LINE,
     MEASURED,
@@ -195,14 +195,18 @@ def _with_any(cases: NDArray[np.int64], groups: list[NDArray[np.bool_]]) -> NDAr
 
 
 def _p(away: PatientMeans, groups: list[NDArray[np.bool_]]) -> Array:
-    """Of the shifts, by column, then of the mean over the structures of each metric."""
+    """Of the shifts, by column, then of the mean over the structures of each metric.
+
+    Each is of the patients who have it, so that few are told by all patterns of signs.
+    """
     _, paired, oracle = np.split(away.values, len(SIDES), axis=1)
-    has = np.split(away.has, len(SIDES), axis=1)[1]
+    has = np.split(away.has, len(SIDES), axis=1)[1] > 0
     # What each patient adds to the difference of the means.
     adds = (oracle - paired) / np.maximum(has.sum(axis=0), 1)
-    adds = np.column_stack([adds, *(adds[:, of].mean(axis=1) for of in groups)])
-    both = has.sum(axis=1) > 0
-    if not both.any():
-        return np.full(adds.shape[1], np.nan)
-    who = [name for name, has in zip(away.patients, both, strict=True) if has]
-    return sign_flip_ps(adds[both], identity=who)
+    places = np.arange(has.shape[1])
+    names, found = np.array(away.patients), []
+    for of in (*(places == place for place in places), *groups):
+        who = has[:, of].any(axis=1)
+        own = adds[who][:, of].mean(axis=1)
+        found.append(sign_flip_p(own, identity=names[who].tolist()) if who.any() else np.nan)
+    return np.array(found)
