@@ -372,6 +372,22 @@ def test_which_end_is_better_is_what_a_metric_of_another_package_declares(tmp_pa
     assert summary["study/worst/specificity"] == pytest.approx(0.575)
 
 
+def test_the_worst_place_of_jobs_in_two_parts_is_that_of_one(study: Study) -> None:
+    """The same places once more would pull the shrunken means together."""
+    twice = Study(
+        jobs=pd.concat([study.jobs, study.jobs.assign(part="again")]),
+        rows=pd.concat([study.rows, study.rows.assign(part="again")]),
+        raters=study.raters, measures=study.measures,
+    )  # fmt: skip
+    worst, again = (
+        {key: value for key, value in study_summary(each, study_tables(each)).items()
+         if "/worst/" in key}
+        for each in (study, twice)
+    )  # fmt: skip
+    assert worst
+    assert again == worst
+
+
 def test_signed_metrics_are_in_the_matrix_but_have_no_gap(study: Study) -> None:
     rows = study.rows.assign(metric="volume_difference_relative")
     assert len(train_test_matrix(rows)) == len(train_test_matrix(study.rows))

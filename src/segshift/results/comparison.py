@@ -1,7 +1,7 @@
 """Several runs on the cases that all of them have: means, paired differences, ranking.
 
-The unit is the patient: drawn with all cases for intervals and ranks, the same patients for all
-runs; for the test of a difference the patient's share in it changes its sign.
+The unit is the patient, with the means of their cases: intervals and ranks draw the same patients
+for all runs; for the test of a difference the patient's share in it changes its sign.
 """
 
 from collections.abc import Iterator

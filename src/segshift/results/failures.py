@@ -88,7 +88,7 @@ def failed_patients(rows: pd.DataFrame, *, by: Sequence[str] = KEYS) -> pd.DataF
 def failure_profile(rows: pd.DataFrame, *, by: Sequence[str] = KEYS) -> pd.DataFrame:
     """Shares by these columns of the rows, each with the number of values behind it.
 
-    | column        | share of the values (a structure of a case) with                      |
+    | column        | share with                                                            |
     |---------------|-----------------------------------------------------------------------|
     | `failed`      | a Dice below 0.1, of the cases that have the structure                |
     | `empty`       | nothing predicted where the reference has the structure               |

@@ -25,19 +25,11 @@ def sign_flip_p(differences: ArrayLike, *, identity: Sequence[str] = (), seed: i
     that was seen counts as well, so p is never 0.
     """
     values = np.asarray(differences, dtype=np.float64)
-    return float(sign_flip_ps(values[:, None], identity=identity, seed=seed)[0])
-
-
-def sign_flip_ps(
-    differences: ArrayLike, *, identity: Sequence[str] = (), seed: int = 0
-) -> NDArray[np.float64]:
-    """`sign_flip_p` of each column of `differences` (n, C); they share the patterns of signs."""
-    values = np.asarray(differences, dtype=np.float64)
     if len(values) <= EXACT_UP_TO:
-        return np.asarray(_as_far(_all_signs(len(values)), values).mean(axis=0))
+        return float(_as_far(_all_signs(len(values)), values).mean())
     random = seeds.generator(seed, "sign flips", *identity)
     signs = random.integers(0, 2, (FLIPS, len(values)), dtype=np.int8) * 2 - 1
-    return np.asarray((_as_far(signs, values).sum(axis=0) + 1) / (FLIPS + 1))
+    return float((_as_far(signs, values).sum() + 1) / (FLIPS + 1))
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -55,5 +47,5 @@ def _all_signs(n: int) -> NDArray[np.int64]:
 
 def _as_far(signs: NDArray[np.integer], values: NDArray[np.float64]) -> NDArray[np.bool_]:
     sums = np.abs(signs @ values)
-    seen = np.abs(values.sum(axis=0)) - ROUNDING * np.abs(values).sum(axis=0)
+    seen = np.abs(values.sum()) - ROUNDING * np.abs(values).sum()
     return np.asarray(sums >= seen)

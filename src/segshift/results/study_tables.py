@@ -103,10 +103,11 @@ def study_summary(study: Study, tables: StudyTables) -> dict[str, float]:
     gaps = gaps[gaps["structure"] == MEAN]
     for (variant, metric), gap in gaps.groupby(["variant", "metric"])["gap"]:
         summary[f"{_key([str(variant)])}/gap/{metric}"] = gap.mean()
-    outside = case_means(acquired(study.rows[study.rows["set"] != IN_DOMAIN]))
+    places = distinct(tables.matrix)[[*LINE, *WHERE]].drop_duplicates()
+    outside = case_means(acquired(study.rows[study.rows["set"] != IN_DOMAIN])).merge(places)
     for (variant, metric), own in outside.groupby(["variant", "metric"]):
-        places = site_means(own, keys=[*LINE, *WHERE])
-        worst = worst_site(places, measure=study.measures[str(metric)])
+        sites = site_means(own, keys=[*LINE, *WHERE])
+        worst = worst_site(sites, measure=study.measures[str(metric)])
         if worst:
             key = f"{_key([str(variant)])}/worst/{metric}"
             summary |= {key: worst.mean, f"{key}_patients": worst.patients}
