@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import ROOT, composed
+from report_inputs import DICE, STRUCTURES, fill
 from rich.console import Console
 from test_networks import MODELS, made
-from test_report import DICE, STRUCTURES, fill
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
@@ -132,12 +132,11 @@ def test_every_model_is_described_at_once(model):
 
 def test_the_page_shows_it_if_it_is_there(tmp_path):
     folder = fill(tmp_path)  # as runs were before there was a network.json
-    assert "receptive field" not in write_report(folder, structures=STRUCTURES, **DICE).read_text(
-        encoding="utf-8"
-    )
+    page = write_report(folder, structures=STRUCTURES, measure=DICE).read_text(encoding="utf-8")
+    assert "receptive field" not in page
     module = SimpleNamespace(network=unet(2), memory_format=torch.contiguous_format)
     write_network(folder, module, PLAN, precision="32-true")
-    page = write_report(folder, structures=STRUCTURES, **DICE).read_text(encoding="utf-8")
+    page = write_report(folder, structures=STRUCTURES, measure=DICE).read_text(encoding="utf-8")
     for words in ("receptive field", "voxels", "3x3, 2x2, 1x1", "activations"):
         assert words in page
 
