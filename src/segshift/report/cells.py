@@ -52,16 +52,19 @@ def raters_of(line: Line, measure: Measure) -> str:
     return f"raters {mean} n {n}" if n else ""
 
 
-def failed_of(line: Line, measure: Measure) -> str:
+def failed_of(line: Line, measure: Measure, *, side: str = "") -> str:
     """Beside a mean of Dice the patients that were failed: `0 of 12 failed: up to 26 %`."""
-    failed = failed_patients(line, measure)
+    failed = failed_patients(line, measure, side=side)
     return failed.told if failed else ""
 
 
-def failed_patients(line: Line, measure: Measure) -> Failed | None:
-    """Those of a line if `measure` is Dice, which tells them; None where nobody was measured."""
-    of = _count(line, "failed_of") if measure.name == Dice.name else None
-    return Failed(_count(line, "failed_patients") or 0, of) if of else None
+def failed_patients(line: Line, measure: Measure, *, side: str = "") -> Failed | None:
+    """Those of a line if `measure` is Dice, which tells them; None where nobody was measured.
+
+    `side` comes before the columns' names in a table of two means: `out_`.
+    """
+    of = _count(line, f"{side}failed_of") if measure.name == Dice.name else None
+    return Failed(_count(line, f"{side}failed_patients") or 0, of) if of else None
 
 
 def worst_site_cell(line: Line, measure: Measure) -> Cell:

@@ -67,13 +67,15 @@ class Scale:
 class Cell:
     """A mean at one site: what is shown and what pointing at it says; `own` was trained there.
 
-    `failed` are patients with a Dice below 0.1, as 1 of 12; "" for other metrics.
+    `failed` are patients with a Dice below 0.1, `1 of 12 failed`, and `share` the bounds of their
+    share, `0 to 39 %`; "" for other metrics.
     """
 
     text: str
     interval: str
     n: int
     failed: str
+    share: str
     about: str
     ground: str
     ink: str
@@ -169,7 +171,8 @@ def _cell(line: Mapping[str, Any], scale: Scale, *, about: str, own: bool = Fals
         text=written(line["mean"], digits(measure)),
         interval=interval(as_site_line(line, measure), measure),
         n=line["n"],
-        failed=f"{failed.patients} of {failed.of}" if failed else "",
+        failed=f"{failed.patients} of {failed.of} failed" if failed else "",
+        share=failed.share if failed else "",
         about=about,
         ground=ground,
         ink=ink,

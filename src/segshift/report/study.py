@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from segshift.metrics import FalseAlarm, Measure
+from segshift.metrics import Dice, FalseAlarm, Measure
 from segshift.report.false_alarms import false_alarm_answers
 from segshift.report.figures import colours_of
 from segshift.report.lanes import HEIGHT
@@ -29,7 +29,6 @@ from segshift.report.study_page import (
     FILES,
     cost,
     failure_lines,
-    failures_outside,
     gap_lines,
     job_lines,
     variant_lines,
@@ -145,15 +144,15 @@ def _matrix(about: Subject) -> Content:
 def _gaps(about: Subject) -> Content:
     gaps, left_out = distinct(about.tables.gaps), distinct(about.tables.leave_site_out)
     worst_first = gaps.sort_values("gap", ascending=False, kind="stable")
-    measure, failed = about.measure, failures_outside(about.tables.matrix, about.measure)
-    lines = gap_lines(worst_first, measure=measure, sites=about.sites, failed=failed)
+    measure = about.measure
+    lines = gap_lines(worst_first, measure=measure, sites=about.sites)
     figure = gaps_figure(gaps, measure=measure, sites=about.sites) if lines else None
     alarm = about.study.measures.get(FalseAlarm.name, measure)
     alarms = gap_lines(worst_first, measure=alarm, sites=about.sites) if alarm != measure else []
     return {
-        "leave_site_out": gap_lines(left_out, measure=measure, sites=about.sites, failed=failed),
+        "leave_site_out": gap_lines(left_out, measure=measure, sites=about.sites),
         "gaps": lines,
-        "has_failures": bool(failed),
+        "has_failures": measure.name == Dice.name,
         "failure": FAILURE,
         "false_alarm_gaps": alarms,
         "gaps_svg": drawn(figure, about.folder, name="gaps") if figure else "",

@@ -76,7 +76,8 @@ def _raters(folder: Path) -> pd.DataFrame:
 
 def _matrix(heat: Heat, measure: Measure, *, variant: str) -> Table:
     failed = any(cell and cell.failed for line in heat.lines for cell in line.cells)
-    told = [f"mean {measure.name}, 95 % interval", "patients failed" if failed else "", variant]
+    about = "patients that failed, bounds of their share" if failed else ""
+    told = [f"mean {measure.name}, 95 % interval", about, variant]
     title = f"{', '.join(filter(None, told))}; * trained at this site"
     table = empty_table(title, ["trained at"])
     for column in heat.columns:
@@ -89,7 +90,7 @@ def _matrix(heat: Heat, measure: Measure, *, variant: str) -> Table:
 def _told(cell: Cell | None) -> str:
     if cell is None:
         return "-"
-    lines = (f"{cell.text}{'*' if cell.own else ' '}", cell.interval, cell.failed)
+    lines = (f"{cell.text}{'*' if cell.own else ' '}", cell.interval, cell.failed, cell.share)
     return "\n".join(filter(None, lines))
 
 

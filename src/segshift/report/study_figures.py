@@ -24,7 +24,7 @@ from segshift.results import place_name
 
 DRAWN_LANES = 5  # per site
 DRAWN_SITES = 12  # as strips; the page has all
-CELL_INCHES, SMALL_CELL_INCHES = (0.85, 0.62), (0.42, 0.3)
+CELL_INCHES, SMALL_CELL_INCHES = (0.85, 0.8), (0.42, 0.3)
 DRAWN_PAIRS = 24
 WITH_INTERVALS = 7  # columns in which an interval still fits below the number
 LONGEST_NAME = 24
@@ -116,7 +116,7 @@ def _cell(axes: Axes, cell: Cell | None, place: tuple[float, float], *, few: boo
         return
     style: dict[str, Any] = {"ha": "center", "va": "center", "color": cell.ink}
     weight, size = "bold" if cell.own else "normal", 9 if few else 6.5
-    below = [cell.interval, f"{cell.failed} failed" if cell.failed else ""] if few else []
+    below = [cell.interval, cell.failed, cell.share] if few else []
     lines = list(filter(None, below))
     axes.text(x, y - 0.12 * len(lines), cell.text, fontsize=size, weight=weight, **style)
     for number, line in enumerate(lines, start=1):

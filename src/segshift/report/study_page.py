@@ -8,12 +8,11 @@ from urllib.parse import quote
 import pandas as pd
 
 from segshift.metrics import Measure
-from segshift.report.cells import Cell, failed_patients
+from segshift.report.cells import Cell, failed_of
 from segshift.report.console import FAILURES
 from segshift.report.measures import digits, duration, lines_of, records, written
 from segshift.report.study_words import fixed, train_label
 from segshift.results import DONE, place_name
-from segshift.results.study import LINE, WHERE
 
 GAP_COLUMNS = ("in_domain", "out", "gap", "harder", "shift")
 LISTED = 200  # lines of a table; more make the page slow, the CSV has all
@@ -34,30 +33,17 @@ FILES = {
 }
 
 
-def failures_outside(matrix: pd.DataFrame, measure: Measure) -> dict[tuple[str, ...], str]:
-    """By line, set and site, beside a mean of Dice: 1 of 6 failed."""
-    means = {_place(line): line for line in records(lines_of(matrix, measure))}
-    found = {place: failed_patients(line, measure) for place, line in means.items()}
-    return {place: f"{x.patients} of {x.of} failed" for place, x in found.items() if x}
-
-
 def gap_lines(
-    table: pd.DataFrame,
-    *,
-    measure: Measure,
-    sites: Sequence[str],
-    failed: Mapping[tuple[str, ...], str] | None = None,
+    table: pd.DataFrame, *, measure: Measure, sites: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Lines of the gap table, or the one of held-out sites, of the mean over structures.
-
-    `failed` are those of `failures_outside`, which stand below the mean there.
-    """
+    """Lines of the gap table, or the one of held-out sites, of the mean over structures."""
     lines = []
     for line in records(lines_of(table, measure).head(LISTED)):
         tested, whole = line["tested"], line["tested"] + line["unpaired"]
         cells = {name: _cell(line, name, measure) for name in GAP_COLUMNS}
-        if failed and _place(line) in failed:
-            cells["out"] = replace(cells["out"], notes=(failed[_place(line)],))
+        for side in ("in_domain", "out"):
+            failed = failed_of(line, measure, side=f"{side}_")
+            cells[side] = replace(cells[side], notes=(failed,) if failed else ())
         lines.append(
             {
                 "variant": line["variant"],
@@ -138,10 +124,6 @@ def cost(jobs: pd.DataFrame, *, memory_gb: float | None) -> dict[str, str]:
     if memory_gb is not None:
         said["memory, peak"] = f"{memory_gb:.3g} GB"
     return said
-
-
-def _place(line: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(line[name] for name in (*LINE, *WHERE))
 
 
 def _cell(

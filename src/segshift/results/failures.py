@@ -56,13 +56,20 @@ class Failed:
         return float(betaincinv(self.patients + 1, others, (1 + COVERAGE) / 2))
 
     @property
+    def share(self) -> str:
+        """The bounds in plain words: `up to 26 %`, `2 to 48 %`; "" of nobody."""
+        if not self.of:
+            return ""
+        high = max(round(100 * self.high), 1)  # no bound of n patients is 0
+        ends = f"{math.floor(100 * self.low)} to {high}" if self.patients else f"up to {high}"
+        return f"{ends} %"
+
+    @property
     def told(self) -> str:
         """In plain words: `0 of 12 failed: up to 26 %`, `2 of 12 failed: 2 to 48 %`."""
         if not self.of:
             return "no patient has it"
-        high = max(round(100 * self.high), 1)  # no bound of n patients is 0
-        share = f"{math.floor(100 * self.low)} to {high}" if self.patients else f"up to {high}"
-        return f"{self.patients} of {self.of} failed: {share} %"
+        return f"{self.patients} of {self.of} failed: {self.share}"
 
 
 def failed_patients(rows: pd.DataFrame, *, by: Sequence[str] = KEYS) -> pd.DataFrame:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from segshift.results.failures import failed_patients
 from segshift.results.intervals import (
     MEAN,
     PatientMeans,
@@ -42,9 +43,11 @@ from segshift.splits import IN_DOMAIN
 Array = NDArray[np.float64]
 Line = tuple[str, ...]
 MEANS = ("in_domain", "out", "gap", "harder", "shift")
+COUNTS = ("failed_patients", "failed_of")  # beside the means of Dice at home and outside
 GAPS = [
     *LINE, *WHERE, *MEASURED,
     *(f"{mean}{end}" for mean in MEANS for end in ("", "_low", "_high")),
+    *(f"{side}_{count}" for side in ("in_domain", "out") for count in COUNTS),
     "oracle", "p", "p_holm", "patients", "paired", "tested", "unpaired", "seeds", "jobs",
 ]  # fmt: skip
 SIDES = ("out", "paired", "oracle")
@@ -56,7 +59,8 @@ def gap_table(rows: pd.DataFrame, measures: Measures) -> pd.DataFrame:
 
     `rows` are those of a `Study`. Means and intervals are of the structures that both sides have;
     the mean over structures is split only where the oracle has all of them. Its `patients` and
-    `paired` count those with the structure that the fewest have, as its intervals do. `p` tests the
+    `paired` count those with the structure that the fewest have, as its intervals do. Beside the
+    means of Dice at home and outside are the patients that were failed there. `p` tests the
     shift by sign flips of the `tested` patients, of whom both networks have measured any of its
     structures (`unpaired`: only the one from elsewhere); `p_holm` is corrected for all pairs of the
     table with that metric and structure. Signed metrics, without a good end, have no gap. At a site
@@ -155,7 +159,16 @@ def _pair(
     for name, (values, patients) in sides.items():
         low, high = bounds(values[1:], patients)
         table = table.assign(**{name: values[0], f"{name}_low": low, f"{name}_high": high})
+    for side, cases in (("in_domain", inside), ("out", outside)):
+        table = table.merge(_failed(cases, names, side), on=MEASURED, how="left")
     return table
+
+
+def _failed(cases: pd.DataFrame, names: list[Any], side: str) -> pd.DataFrame:
+    """`COUNTS` of one side, of the structures that both have."""
+    shared = pd.MultiIndex.from_frame(cases[MEASURED]).isin(names)
+    counts = failed_patients(cases[shared], by=["metric"])[[*MEASURED, *COUNTS]]
+    return counts.rename(columns={count: f"{side}_{count}" for count in COUNTS})
 
 
 def _sides(outside: pd.DataFrame, oracle: pd.DataFrame | None) -> pd.DataFrame:
