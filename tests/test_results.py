@@ -471,6 +471,8 @@ def test_a_table_is_shown_only_where_it_says_more_than_sets_and_sites(cases: pd.
     assert group_tables(together, of_site.assign(set="everyone")) == {}
     # B and C share theirs: that is a set of its own, or says more than their sites.
     shared = cases.assign(guideline=cases["site"].map({"A": "one", "B": "two", "C": "two"}))
+    with pytest.raises(InputError, match="1 cases have rows but no line in cases.csv"):
+        group_tables(rows, shared[shared["case"] != rows["case"].iloc[0]])
     assert group_tables(rows, shared) == {}
     assert list(group_tables(together, shared.assign(set="everyone"))) == ["guideline"]
     assert summarise_groups(rows, shared)["test/site-C/guideline-two/dice"] == pytest.approx(0.8)

@@ -26,10 +26,6 @@ def grouped(
     """
     if column not in cases.columns:
         raise InputError(f"the cases have no column {column!r}; they have {list(cases.columns)}")
-    known = set(zip(cases["set"], cases["case"], strict=True))
-    unknown = sorted(set(zip(rows["set"], rows["case"], strict=True)) - known)
-    if unknown:
-        raise InputError(f"{len(unknown)} cases have rows but no line in cases.csv: {unknown[:10]}")
 
     def by_value(own: pd.DataFrame) -> pd.DataFrame:
         valued = own.assign(site=_values(own, cases, column))
@@ -76,9 +72,13 @@ def summarise_groups(rows: pd.DataFrame, cases: pd.DataFrame) -> dict[str, float
 
 
 def _values(rows: pd.DataFrame, cases: pd.DataFrame, column: str) -> list[str]:
-    """What the column says of the case of each row, in its set."""
+    """What the column says of the case of each row, in its set; InputError for an unknown case."""
     by_case = cases.set_index(["set", "case"], drop=False)[column].str.strip()
-    return by_case.loc[list(zip(rows["set"], rows["case"], strict=True))].to_list()
+    asked = pd.MultiIndex.from_frame(rows[["set", "case"]])
+    unknown = asked.difference(by_case.index).tolist()
+    if unknown:
+        raise InputError(f"{len(unknown)} cases have rows but no line in cases.csv: {unknown[:10]}")
+    return by_case.loc[asked].to_list()
 
 
 def _says_something(rows: pd.DataFrame, cases: pd.DataFrame, column: str) -> bool:
