@@ -21,7 +21,7 @@ from segshift.attribution.appearance import appearance
 from segshift.attribution.evidence import Sides
 from segshift.attribution.habits import concept
 from segshift.attribution.kinds import prevalence
-from segshift.attribution.offset import boundary_offset_mm, dice_after_shifts
+from segshift.attribution.offset import boundary_offset, dice_after_shifts
 from segshift.attribution.permutation import (
     DRAWN,
     choices,
@@ -182,15 +182,15 @@ def ball(radius, *, shape=(40, 40, 40), spacing=(1.0, 1.0, 1.0)):
 @pytest.mark.parametrize("margin", [-2, -1, 1, 2])
 def test_the_offset_of_two_balls_is_the_difference_of_their_radii(margin):
     pair = MaskPair(ball(12 + margin), ball(12), (1, 1, 1))
-    assert boundary_offset_mm(pair, reach_mm=3) == pytest.approx(margin, abs=0.25)
+    assert boundary_offset(pair, reach=3) == pytest.approx(margin, abs=0.25)
 
 
 def test_an_error_far_off_moves_no_offset():
     pred = ball(13)
     pred[:6, :6, :6] = True
-    near = boundary_offset_mm(MaskPair(pred, ball(12), (1, 1, 1)), reach_mm=3)
-    assert near == boundary_offset_mm(MaskPair(ball(13), ball(12), (1, 1, 1)), reach_mm=3)
-    far = boundary_offset_mm(MaskPair(pred, ball(12), (1, 1, 1)), reach_mm=99)
+    near = boundary_offset(MaskPair(pred, ball(12), (1, 1, 1)), reach=3)
+    assert near == boundary_offset(MaskPair(ball(13), ball(12), (1, 1, 1)), reach=3)
+    far = boundary_offset(MaskPair(pred, ball(12), (1, 1, 1)), reach=99)
     assert far > near + 0.1
 
 
@@ -198,7 +198,7 @@ def test_the_offset_within_reach_of_all_is_the_metric():
     random = np.random.default_rng(8)
     smooth = ndimage.gaussian_filter(random.normal(size=(2, 12, 20, 20)), (0, 2, 2, 2))
     pair = MaskPair(*(smooth > 0.02), (1.5, 1.0, 1.0))
-    assert boundary_offset_mm(pair, reach_mm=99) == pytest.approx(BoundaryOffset().of(pair))
+    assert boundary_offset(pair, reach=99) == pytest.approx(BoundaryOffset().of(pair))
 
 
 def test_thick_slices_that_lie_on_each_other_hide_no_offset():
@@ -207,12 +207,12 @@ def test_thick_slices_that_lie_on_each_other_hide_no_offset():
     pred, ref = np.zeros((2, 8, 40, 40), dtype=bool)
     pred[2:6], ref[2:6] = distance < 10, distance < 12
     pair = MaskPair(pred, ref, (10.0, 1.0, 1.0))
-    assert boundary_offset_mm(pair, reach_mm=3) == pytest.approx(-2, abs=0.25)
+    assert boundary_offset(pair, reach=3) == pytest.approx(-2, abs=0.25)
     assert BoundaryOffset().of(pair) > -0.7
     # A slice that only one of them has is an error.
     pred[6] = distance < 10
     longer = MaskPair(pred, ref, (10.0, 1.0, 1.0))
-    assert boundary_offset_mm(longer, reach_mm=3) == boundary_offset_mm(pair, reach_mm=3)
+    assert boundary_offset(longer, reach=3) == boundary_offset(pair, reach=3)
 
 
 def test_an_empty_mask_has_no_offset_and_no_dice():
@@ -220,7 +220,7 @@ def test_an_empty_mask_has_no_offset_and_no_dice():
         MaskPair(ball(0), ball(5), (1, 1, 1)),
         MaskPair(ball(5), ball(0), (1, 1, 1)),
     ):
-        assert np.isnan(boundary_offset_mm(pair, reach_mm=3))
+        assert np.isnan(boundary_offset(pair, reach=3))
         assert np.isnan(dice_after_shifts(pair, [-1.0, 0.0])).all()
 
 

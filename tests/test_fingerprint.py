@@ -44,7 +44,7 @@ def test_hand_computed(tmp_path):
     assert box.present == core.annotated == 3
     assert core.present == 2
     ml = sorted(np.array(counts) * [1, 1, 2] / 1000)
-    assert asdict(box.volume_ml) == pytest.approx(
+    assert asdict(box.sizes["ml"]) == pytest.approx(
         {"minimum": ml[0], "median": ml[1], "maximum": ml[2]}
     )
     assert box.voxel_share == pytest.approx(sum(counts) / (3 * 8 * 16 * 16))
@@ -68,7 +68,7 @@ def test_ignored_voxels_count_nowhere(tmp_path):
     assert fact.whole.shape == (1, decided)
     box, core = fingerprint([fact]).structures
     assert box.voxel_share == fact.counts[0] / decided
-    assert (core.annotated, core.present, core.volume_ml) == (0, 0, None)
+    assert (core.annotated, core.present, core.sizes) == (0, 0, {})
 
 
 def test_a_sample_is_small_and_repeatable(tmp_path, monkeypatch):
@@ -176,4 +176,4 @@ def test_two_hospitals():
     )
     assert dijon.cases + toronto.cases == 96
     assert toronto.structures[1].annotated == 0
-    assert 20 < dijon.structures[0].volume_ml.median < 300
+    assert 20 < dijon.structures[0].sizes["ml"].median < 300

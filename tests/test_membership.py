@@ -32,7 +32,7 @@ from segshift.metrics import (
     Sensitivity,
     SurfaceDice,
     VolumeDifference,
-    measure_of,
+    measured_by,
 )
 from segshift.results import (
     failure_profile,
@@ -45,8 +45,9 @@ from segshift.results import (
 from segshift.results.curves import shift_curves
 from segshift.results.rows import COLUMNS
 from segshift.tasks import TALLIED, Semantic, Tally
+from segshift.units import Units
 
-SMALL = {"size": "small", "least_mm3": 0.0, "below_mm3": 9.0}
+SMALL = {"size": "small", "least": 0.0, "below": 9.0, "bounds": "mm2"}
 EVERY = (
     Dice(),
     IoU(),
@@ -71,7 +72,7 @@ EVERY = (
     FalseAlarmVolume(),
     SelectionScore(),
 )
-MEASURES = {metric.name: measure_of(metric) for metric in EVERY}
+MEASURES = measured_by(EVERY, [Units(flat=True)])
 UNIT = (1.0, 1.0, 1.0)
 SHAPE = (1, 5, 6)
 masks = arrays(np.bool_, SHAPE, elements=st.booleans(), fill=st.just(False))

@@ -12,7 +12,7 @@ from segshift.metrics import LesionF1, LesionFalsePositives, LesionSensitivity
 
 SHAPE = (4, 20, 40)
 LARGE, SMALL, FAR = np.s_[1:3, 2:10, 2:10], np.s_[1:2, 2:4, 20:22], np.s_[1:2, 15:17, 30:32]
-SMALL_CLASS = {"size": "small", "below_mm3": 50.0}
+SMALL_CLASS = {"size": "small", "below": 50.0}
 
 
 def three(*boxes: tuple[slice, ...]) -> Mask:
@@ -37,7 +37,7 @@ def test_one_voxel_finds_a_lesion_unless_a_share_is_asked_for() -> None:
 
 def test_size_classes_are_of_mm3_and_in_the_name() -> None:
     ref, pred = three(LARGE, SMALL), three(LARGE, FAR)
-    small, large = LesionF1(**SMALL_CLASS), LesionF1(size="large", least_mm3=50)
+    small, large = LesionF1(**SMALL_CLASS), LesionF1(size="large", least=50)
     assert (small.name, LesionFalsePositives().name) == (
         "lesion_f1_small",
         "lesion_false_positives",
@@ -88,8 +88,8 @@ def test_counts_agree_with_a_loop_over_scipys_components(seed: int) -> None:
         {"connectivity": 8},
         {"overlap": 1},
         {"size": "small"},
-        {"below_mm3": 50},
-        {"least_mm3": 5, "below_mm3": 5, "size": "none"},
+        {"below": 50},
+        {"least": 5, "below": 5, "size": "none"},
     ],
 )
 def test_options_that_make_no_class_are_refused(options: dict) -> None:

@@ -30,7 +30,9 @@ from segshift.postprocessing import (
 )
 from segshift.postprocessing.judging import REMOVALS
 from segshift.postprocessing.rules import FILL, LARGEST, MINIMUM
+from segshift.units import Units
 
+MM3 = MINIMUM["mm3"]
 MM = (2.0, 1.0, 1.0)
 
 
@@ -62,7 +64,7 @@ def test_the_largest_component_stays_and_other_structures_are_left_alone():
 
 @pytest.mark.parametrize(("mm3", "left"), [(4.0, 28), (4.1, 26), (52.0, 26), (52.1, 0)])
 def test_components_smaller_than_the_volume_go(mm3, left):
-    assert (after(blobs(), {"a": (rule(MINIMUM, mm3),)}) == 1).sum() == left
+    assert (after(blobs(), {"a": (rule(MM3, mm3),)}) == 1).sum() == left
 
 
 def test_a_component_holds_together_by_a_corner():
@@ -86,7 +88,7 @@ def test_a_hole_in_a_single_slice_is_one_within_it():
 
 def test_filling_comes_before_volumes_are_compared():
     labels = blobs()
-    assert (after(labels, {"a": (rule(MINIMUM, 54.0), rule(FILL))}) == 1).sum() == 27
+    assert (after(labels, {"a": (rule(MM3, 54.0), rule(FILL))}) == 1).sum() == 27
 
 
 def test_without_rules_or_voxels_nothing_changes():
@@ -196,7 +198,7 @@ class TestSelectionScore:
         noisy = (truth ^ (random.random(truth.shape) > 0.9)).astype(np.uint8)
         scores = scores_of(noisy, truth)
         for place, removal in enumerate(REMOVALS):
-            kind = LARGEST if removal == LARGEST else MINIMUM
+            kind = LARGEST if removal == LARGEST else MM3
             removals = (rule(kind, None if kind == LARGEST else removal or 0.0),)
             for row, rules in enumerate((removals, (*removals, rule(FILL)))):
                 mask = after(noisy, {"a": rules}) == 1
@@ -207,10 +209,10 @@ class TestSelectionScore:
 class TestReferenceComponents:
     def test_the_smallest_and_the_most(self):
         found = reference_components(blobs() == 1, MM)
-        assert found == ReferenceComponents(smallest_mm3=4.0, most=2)
+        assert found == ReferenceComponents(smallest={"mm3": 4.0}, most=2)
         alone = reference_components(blobs() == 2, MM)
-        assert alone == ReferenceComponents(smallest_mm3=2.0, most=1)
-        assert merged([found, alone]) == ReferenceComponents(smallest_mm3=2.0, most=2)
+        assert alone == ReferenceComponents(smallest={"mm3": 2.0}, most=1)
+        assert merged([found, alone]) == ReferenceComponents(smallest={"mm3": 2.0}, most=2)
 
     def test_a_case_without_the_structure_changes_nothing(self):
         found = reference_components(blobs() == 1, MM)
@@ -226,25 +228,29 @@ class TestReferenceComponents:
         labelled, count = ndimage.label(noise, structure=np.ones((3, 3, 3)))
         least = min(np.bincount(labelled.ravel())[1:])
         found = reference_components(noise, MM)
-        assert found == ReferenceComponents(smallest_mm3=2.0 * least, most=count)
+        # Of a picture the area counts, of a volume the thickness of 2 mm too.
+        flat = [axis for axis in range(3) if shape[axis] == 1]
+        voxel = 2.0 / MM[flat[0]] if flat else 2.0
+        unit = Units(flat=bool(flat)).small_size
+        assert found == ReferenceComponents(smallest={unit: voxel * least}, most=count)
 
     def test_a_row_of_lone_voxels(self):
         row = np.array([[[True, False, True]]])
-        assert reference_components(row, MM) == ReferenceComponents(smallest_mm3=2.0, most=2)
+        assert reference_components(row, MM) == ReferenceComponents(smallest={"mm2": 1.0}, most=2)
 
 
-HUGE = ReferenceComponents(smallest_mm3=1e6, most=1)  # every candidate may be tried
+HUGE = ReferenceComponents(smallest={"mm3": 1e6}, most=1)  # every candidate may be tried
 LOW, HIGH = REMOVALS.index(30.0), REMOVALS.index(300.0)
 
 
-def effect(patient, before, *, there=True, filled=0.0, **candidates):
+def effect(patient, before, *, there=True, filled=0.0, unit="mm3", **candidates):
     """Scores `before`, or those of candidates by name: `low` (30 mm3), `high`, `largest`."""
     scores = np.full((2, len(REMOVALS)), before)
     places = {"low": LOW, "high": HIGH, "largest": len(REMOVALS) - 1}
     for name, value in candidates.items():
         scores[:, places[name]] = value
     scores[1] += filled
-    return Effect(patient=str(patient), there=there, scores=scores)
+    return Effect(patient=str(patient), there=there, scores=scores, unit=unit)
 
 
 def chosen(effects, references=HUGE) -> Choice:
@@ -269,7 +275,7 @@ class TestGuards:
     def test_what_passes_is_kept_with_its_gain_and_the_mildest_of_the_best(self):
         choice = chosen(helped(8, filled=0.1))
         removal, filling = choice.rules["a"]
-        assert (removal.rule, removal.value, removal.patients) == (MINIMUM, 30.0, 8)
+        assert (removal.rule, removal.value, removal.patients) == (MM3, 30.0, 8)
         assert (removal.score_before, removal.score_after) == pytest.approx((0.5, 0.7))
         assert (filling.rule, filling.value, filling.patients) == (FILL, None, 8)
         assert (filling.score_before, filling.score_after) == pytest.approx((0.7, 0.8))
@@ -287,18 +293,18 @@ class TestGuards:
         assert chosen(helped(1)).reasons["a"].startswith("1 validation patient has it, ")
 
     def test_no_volume_is_removed_that_a_true_component_has(self):
-        assert names(chosen(helped(8), ReferenceComponents(smallest_mm3=30.0, most=1)))
-        choice = chosen(helped(8), ReferenceComponents(smallest_mm3=29.9, most=1))
+        assert names(chosen(helped(8), ReferenceComponents(smallest={"mm3": 30.0}, most=1)))
+        choice = chosen(helped(8), ReferenceComponents(smallest={"mm3": 29.9}, most=1))
         assert choice.rules["a"] == ()
         both = helped(8, high=0.8)
-        assert names(chosen(both, ReferenceComponents(smallest_mm3=299.9, most=1))) == [
+        assert names(chosen(both, ReferenceComponents(smallest={"mm3": 299.9}, most=1))) == [
             "min_volume_mm3 30"
         ]
 
     def test_the_largest_alone_stays_only_where_every_reference_is_one_component(self):
         gains = helped(8, low=0.5, high=0.5, largest=0.7)
-        assert names(chosen(gains, ReferenceComponents(smallest_mm3=2.0, most=1)))
-        choice = chosen(gains, ReferenceComponents(smallest_mm3=2.0, most=2))
+        assert names(chosen(gains, ReferenceComponents(smallest={"mm3": 2.0}, most=1)))
+        choice = chosen(gains, ReferenceComponents(smallest={"mm3": 2.0}, most=2))
         assert choice.rules["a"] == ()
         assert choice.reasons["a"] == (
             "no rule raises its validation score by more than 0.001 (no removal is tried: a "
@@ -307,7 +313,7 @@ class TestGuards:
 
     def test_holes_are_filled_whatever_the_components(self):
         gains = helped(8, low=0.5, high=0.5, filled=0.2)
-        assert names(chosen(gains, ReferenceComponents(smallest_mm3=2.0, most=2))) == [FILL]
+        assert names(chosen(gains, ReferenceComponents(smallest={"mm3": 2.0}, most=2))) == [FILL]
 
     @pytest.mark.parametrize("done", ["low", "filled"])
     def test_a_gain_is_more_than_its_standard_error(self, done):
@@ -437,16 +443,16 @@ def test_choices_seldom_harm_and_costly_distant_blobs_are_removed(simulation, na
 
 
 def test_rules_go_through_json_and_an_ensemble_does_what_all_its_members_do():
-    mine = {"a": (rule(MINIMUM, 30.0), rule(FILL)), "b": (rule(LARGEST),)}
-    theirs = {"a": (rule(MINIMUM, 10.0),), "b": ()}
+    mine = {"a": (rule(MM3, 30.0), rule(FILL)), "b": (rule(LARGEST),)}
+    theirs = {"a": (rule(MM3, 10.0),), "b": ()}
     written = json.dumps(asdict(Choice(rules=mine, reasons={"c": "3 validation patients"})))
     assert rules_from_dict(json.loads(written)) == mine
-    assert common_rules([mine, theirs]) == {"a": (rule(MINIMUM, 10.0),), "b": ()}
+    assert common_rules([mine, theirs]) == {"a": (rule(MM3, 10.0),), "b": ()}
     assert common_rules([mine]) == mine
 
 
 def test_people_are_told_what_is_done_and_why_nothing_is():
-    rules = {"b": (), "a": (rule(MINIMUM, 30.0), rule(FILL)), "c": (), "d": ()}
+    rules = {"b": (), "a": (rule(MM3, 30.0), rule(FILL)), "c": (), "d": ()}
     choice = Choice(rules=rules, reasons={"b": "why", "c": "another", "d": "why"})
     assert told(choice) == (
         "a: min_volume_mm3 30, score 0.500 to 0.600, 9 validation patients have it; "

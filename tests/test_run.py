@@ -459,7 +459,7 @@ class TestPostprocessing:
                 mask = read_label(case.annotation.label) == case.annotation.values[place]
                 labelled, _ = ndimage.label(mask, np.ones((3, 3, 3)))
                 sizes.append(np.bincount(labelled.ravel())[1:] * 12.0 * 10 * 12)  # mm3
-            assert found.smallest_mm3 == pytest.approx(min(np.concatenate(sizes)))
+            assert found.smallest["mm3"] == pytest.approx(min(np.concatenate(sizes)))
             assert found.most == max(map(len, sizes))
         assert len(given) == 3
 
@@ -472,8 +472,8 @@ class TestPostprocessing:
         )
         module = SimpleNamespace(task=Semantic(structures=("a", "b"), metrics=(Dice(),)))
         first, second = run._reference_components(module, case)
-        assert (first.smallest_mm3, first.most) == (3.0, 2)
-        assert (second.smallest_mm3, second.most) == (math.inf, 0)
+        assert (first.smallest["mm3"], first.most) == (3.0, 2)
+        assert (second.smallest["mm3"], second.most) == (math.inf, 0)
 
     def test_a_run_can_do_without(self, phantom, tmp_path, no_page):
         folder = trained(tmp_path / "run", *phantom, "postprocess=none")

@@ -231,7 +231,7 @@ def test_what_is_not_annotated_is_in_no_part(lumps):
 
 
 def test_a_structure_that_nobody_annotates_is_told_before_a_label_is_read(lumps, monkeypatch):
-    monkeypatch.setattr(mix, "_volumes_ml", lambda *_: pytest.fail("labels are read"))
+    monkeypatch.setattr(mix, "_sizes", lambda *_, **__: pytest.fail("labels are read"))
     blind = tuple(reannotated(one, values=(4, None), ignore_values=(7,)) for one in lumps.cases)
     with pytest.raises(InputError, match="split.structure=lump: no case of in_domain annotates"):
         prevalence(replace(lumps, cases=blind), structure="lump", prevalence=0.5, **HALF)

@@ -19,8 +19,10 @@ def task():
 
 def test_channels_and_directions(task):
     assert task.channels == 3
-    assert list(task.measures) == ["dice", "hd95_mm", "false_alarm", "false_alarm_ml"]
+    alarms = [f"false_alarm{unit}" for unit in ("", "_ml", "_mm2", "_voxels", "_px")]
+    assert list(task.measures) == ["dice", "hd95_mm", "hd95_px", *alarms]
     assert task.measures["hd95_mm"] == Measure("hd95_mm", "mm", "lower")
+    assert task.measures["hd95_px"] == Measure("hd95_px", "px", "lower")
 
 
 def test_decoding_is_the_strongest_channel(task):
@@ -59,7 +61,8 @@ def test_scores_name_structure_and_metric(task):
         (s.structure, s.metric): s.value
         for s in task.scores(prediction, reference, (2, 1, 1), annotated=BOTH)
     }
-    assert set(scores) == {(s, m) for s in ("liver", "tumour") for m in task.measures}
+    measured = ("dice", "hd95_mm", "false_alarm", "false_alarm_ml")
+    assert set(scores) == {(s, m) for s in ("liver", "tumour") for m in measured}
     assert scores["liver", "dice"] == pytest.approx(2 * 16 / (32 + 16))
     assert np.isnan(scores["liver", "false_alarm"])
     assert np.isnan(scores["tumour", "dice"])

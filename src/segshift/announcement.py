@@ -1,10 +1,11 @@
 """What a run is about to do, for people who can still stop it."""
 
 from segshift.build import Experiment
+from segshift.plan import resolutions_told, sizes_told
 
 
 def announcement(parts: Experiment) -> str:
-    """Cohort, split and plan in three lines."""
+    """Cohort, split and plan in three lines, and what is not known of the cases' sizes."""
     cohort, plan, split = parts.cohort, parts.plan, parts.split
     sizes = {"train": len(split.train), "val": len(split.val)}
     sizes |= {name: len(cases) for name, cases in split.tests.items()}
@@ -22,5 +23,14 @@ def announcement(parts: Experiment) -> str:
         + (f"; {len(unused)} in no set" if unused else "")
         + f"; selection {parts.config.selection} on {chosen_at}\n"
         f"plan:      batch {plan.batch} of {edges}{context}, spacing "
-        f"{'x'.join(f'{s:g}' for s in plan.spacing_mm)} mm, {len(plan.strides)} stages"
+        f"{'x'.join(f'{s:g}' for s in plan.spacing_mm)} {plan.length}, {len(plan.strides)} stages"
+        + "".join(f"\nsizes:     {line}" for line in _sizes(parts))
     )
+
+
+def _sizes(parts: Experiment) -> list[str]:
+    """What is not known of the cases' sizes, a sentence each."""
+    split, headers = parts.split, parts.headers
+    sets = {"train": split.train, "val": split.val, **split.tests}
+    told = resolutions_told(split.train, headers, parts.plan)
+    return [*sizes_told(sets, headers, parts.plan), *([told] if told else [])]

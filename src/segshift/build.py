@@ -17,10 +17,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from segshift.cohort import Case, Cohort
 from segshift.cohort.checks import check_headers
+from segshift.cohort.images import Geometry
 from segshift.data.boxes import stored_box
 from segshift.errors import InputError
 from segshift.options import check_options
-from segshift.plan import Plan, check_channels, check_voxels, make_plan, plan_from_dict
+from segshift.plan import (
+    Plan,
+    check_channels,
+    check_voxels,
+    make_plan,
+    plan_from_dict,
+    sizes_told,
+)
 from segshift.shifts import Shift, distinct, expanded
 from segshift.splits import EvaluationSet, Split, evaluation_sets, limited, selected, site_set
 from segshift.terms import with_terms
@@ -38,6 +46,7 @@ class Experiment:
     split: Split
     sets: tuple[EvaluationSet, ...]
     plan: Plan
+    headers: Mapping[str, Geometry]  # by case
 
 
 def conf_folder() -> Path:
@@ -55,8 +64,11 @@ def experiment(config: DictConfig, *, plan: Plan | None = None) -> Experiment:
     config = checked(config)
     cohort = cohort_of(config)
     split = split_of(config, cohort)
+    learned = () if plan else split.train
+    headers = {case.id: check_headers(case, raters=True) for case in learned}
     plan = plan or make_plan(
         split.train,
+        headers=[*headers.values()],
         structures=cohort.structures,
         dimensions=config.view.dimensions,
         context=config.view.context,
@@ -65,8 +77,10 @@ def experiment(config: DictConfig, *, plan: Plan | None = None) -> Experiment:
         box_of=partial(stored_box, store=Path(config.store)),
         **{str(key): value for key, value in config.plan.items()},
     )
-    check_cases((*split.val, *(c for cases in split.tests.values() for c in cases)), plan)
-    return Experiment(config, cohort, split, evaluation_sets(split.tests, shifts_of(config)), plan)
+    judged = (*split.val, *(c for cases in split.tests.values() for c in cases))
+    headers |= check_cases(judged, plan)
+    sets = evaluation_sets(split.tests, shifts_of(config))
+    return Experiment(config, cohort, split, sets, plan, headers)
 
 
 def checked(config: DictConfig) -> DictConfig:
@@ -89,12 +103,13 @@ def narrowed(config: DictConfig, made: Split) -> Split:
     return limited(split, patients=config.train_patients, seed=seed)
 
 
-def check_cases(cases: Iterable[Case], plan: Plan) -> None:
-    """Raises InputError for a case whose headers are wrong or do not go with the plan."""
+def check_cases(cases: Iterable[Case], plan: Plan) -> dict[str, Geometry]:
+    """What the headers say, by case. Raises InputError for wrong ones and for another plan's."""
     cases = list(cases)
     headers = [check_headers(case, raters=True) for case in cases]
     check_channels(cases, headers, plan.channels)
-    check_voxels(cases, headers, plan.spacing_mm)
+    check_voxels(cases, headers, plan.spacing_mm, spacing_known=plan.spacing_known)
+    return {case.id: header for case, header in zip(cases, headers, strict=True)}
 
 
 def cohort_of(config: DictConfig) -> Cohort:
@@ -111,11 +126,13 @@ def unseen_sets(config: DictConfig, cohort: Cohort, run: "LoadedRun") -> tuple[E
         raise InputError(
             f"all {len(cases)} cases are of patients that this model was trained or chosen on"
         )
-    check_cases(unseen, run.plan)
+    headers = check_cases(unseen, run.plan)
     if len(unseen) < len(cases):
         print(f"left out {len(cases) - len(unseen)} cases of patients that the model has seen")
     sites = sorted({case.site for case in unseen})
     tests = {site_set(s): tuple(case for case in unseen if case.site == s) for s in sites}
+    for line in sizes_told(tests, headers, run.plan):
+        print(f"sizes:     {line}")
     return evaluation_sets(tests, shifts_of(config))
 
 

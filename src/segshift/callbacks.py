@@ -22,6 +22,7 @@ from segshift.results import Row, append_rows, rows_of, write_rows
 from segshift.results.names import file_name, slice_folder
 from segshift.splits import SetKey
 from segshift.tasks import Task
+from segshift.units import Grid
 
 Place = tuple[SetKey, str, str]  # set, site, structure
 SHIFTED_SLICES = 1  # of each set under a shift, of which there may be fifty
@@ -119,7 +120,8 @@ def write_slice(path: Path, item: Mapping[str, Any], prediction: np.ndarray, *, 
     image = item["image"][:1].float()
     # Rows of a volume run towards the patient's front, which belongs at the top of a picture.
     up = slice(None, None, -1) if len(reference) > 1 else slice(None)
-    arrays: dict[str, Any] = {"case": item["case"], "spacing_mm": np.array(item["spacing"][1:])}
+    edges = Grid(reference.shape, item["spacing"]).edges[1:]
+    arrays: dict[str, Any] = {"case": item["case"], "spacing_mm": np.array(edges)}
     for prefix, z in slices.items():
         plane = _plane(image, item["box"], z, reference.shape[1:])
         arrays[f"{prefix}image"] = plane.cpu().numpy()[up]

@@ -154,7 +154,7 @@ def _false_alarms(
 
     paired = pair_if_any(runs, metric=ALARM)
     if paired is not None:
-        return compare(paired, measure=measure_of(FalseAlarm), **options), list(paired.left_out)
+        return compare(paired, measure=measure_of(FalseAlarm()), **options), list(paired.left_out)
     if any(rows["reference_empty"].any() for rows in runs.values()):
         return None, [
             f"cases without a structure are not compared: no such case has {ALARM} in all runs"

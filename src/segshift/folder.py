@@ -10,7 +10,7 @@ from segshift.cohort import Case
 from segshift.errors import InputError
 from segshift.plan import Plan
 from segshift.report import print_failures, print_group_tables, print_site_table, write_report
-from segshift.report.measures import main_metrics
+from segshift.report.measures import main_metrics, sizes_told
 from segshift.report.shifts import print_shifts
 from segshift.results import (
     acquired,
@@ -63,9 +63,11 @@ def conclude(folder: Path, task: Task, measured: Mapping[str, Any]) -> None:
 
     All are of the network as it is; what post-processing makes of it stands beside.
     """
-    measures = by_name([*task.measures.values(), *TALLIED])
-    measure = main_measure(measures)
     every, cases = read_rows(folder / "rows.csv"), read_cases(folder / "cases.csv")
+    found = set(every["metric"])
+    declared = (measure for measure in task.measures.values() if measure.name in found)
+    measures = by_name([*declared, *TALLIED])
+    measure = main_measure(measures)
     rows = of_network(every)
     plain, curves = acquired(rows), shift_curves(rows)
     means = {**summarise(plain, measures), **summarise_groups(plain, cases)}
@@ -83,6 +85,8 @@ def conclude(folder: Path, task: Task, measured: Mapping[str, Any]) -> None:
     print_shifts(curves, measure=measure)
     print_group_tables(every, cases, measure=measure, others=beside)
     print_failures(plain)
+    if told := sizes_told(plain, measures):
+        print(f"sizes:     {told}")
     for name in ("rows.csv", "report.html", "figures"):
         print(f"{name:<12} {folder / name}")
 

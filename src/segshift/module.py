@@ -171,7 +171,7 @@ class SegmentationModule(L.LightningModule):
             labels=self.predict(item).labels,
             references=[mask if known else None for mask, known in masks],
             counted=reference != IGNORE,
-            spacing_mm=tuple(item["spacing"]),
+            spacing_mm=item["spacing"],
         )
         return effects(case, exclusive=self.exclusive)
 
@@ -201,7 +201,8 @@ class SegmentationModule(L.LightningModule):
         """Log means over all ranks' patients, then structures, as every table does."""
         scores = [score for part in gathered(self._validated) for score in part]
         self._validated.clear()
-        for metric in (SelectionScore.name, *self.task.measures):
+        measured = dict.fromkeys((SelectionScore.name, *(score.metric for _, score in scores)))
+        for metric in measured:
             self.log(f"val/{metric}", mean_of_structure_means(scores, metric), batch_size=1)
 
     def test_step(

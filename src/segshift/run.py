@@ -62,6 +62,7 @@ def fit_and_test(parts: build.Experiment, cases: "StoredSets", folder: Path) -> 
     from segshift.data import CohortDataModule
     from segshift.folder import conclude, run_name, write_json
     from segshift.report import write_network
+    from segshift.results import main_measure, read_measures
     from segshift.seeds import derived_seed
     from segshift.trainer import make_trainer
 
@@ -124,7 +125,7 @@ def fit_and_test(parts: build.Experiment, cases: "StoredSets", folder: Path) -> 
         memory = environment.peak_memory_gb(trainer.strategy.root_device.type)
         measured = {"selection": config.selection, **chosen, **timer.seconds, **memory}
         conclude(folder, module.task, measured)
-        measure = next(iter(module.task.measures.values()))
+        measure = main_measure(read_measures(folder))
         tracking.upload(loggers, folder, structures=module.task.structures, measure=measure)
 
 

@@ -21,7 +21,8 @@ def attributed(measurements: pd.DataFrame, *, train: str, seed: int = 0) -> pd.D
     """A line of COLUMNS for each target set and kind, of the table that `measure` made.
 
     `answer` is yes (shown), no (not shown, which proves no equality) or unknown: so few patients
-    can reach no p that would count. Raises InputError without in_domain or without a target.
+    can reach no p that would count, or sizes are asked for that nobody stated. Raises InputError
+    without in_domain or without a target.
     """
     sets = list(dict.fromkeys(measurements["set"]))
     targets = [name for name in sets if name != IN_DOMAIN]
@@ -59,4 +60,6 @@ def _answered(found: list[Evidence]) -> list[dict[str, object]]:
 def _answer(evidence: Evidence, p_corrected: float, *, tests: int) -> str:
     if evidence.unmeasured or evidence.smallest_p * tests > LEVEL:
         return "unknown"
-    return "yes" if p_corrected <= LEVEL and evidence.large else "no"
+    if p_corrected <= LEVEL and evidence.large:
+        return "yes"
+    return "no" if evidence.complete else "unknown"

@@ -35,7 +35,8 @@ def print_attribution(answers: pd.DataFrame, *, console: Console | None = None) 
             console.print(Text(f"{target}: {_sentence(of_target)}"))
             for line in of_target.to_dict("records"):
                 console.print(Text(f"  {line['kind']}: {line['detail']}"))
-    console.print("no: not shown, which proves no equality; unknown: too few patients to tell")
+    unknown = "too few patients to tell, or no physical size to compare"
+    console.print(f"no: not shown, which proves no equality; unknown: {unknown}")
 
 
 def _sentence(lines: pd.DataFrame) -> str:

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from segshift.attribution.permutation import choices
+from segshift.units import EVERY, Units
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +16,8 @@ class Evidence:
     """A test's result; NaN as p where nothing could be measured.
 
     `smallest_p` is what so few patients could reach at best. `large` says whether the effect is
-    one that matters, however sure it is.
+    one that matters, however sure it is. A test that is not `complete` could not look at all that
+    the question is about: it may say yes, but not no.
     """
 
     kind: str
@@ -24,6 +26,7 @@ class Evidence:
     smallest_p: float
     detail: str
     large: bool = True
+    complete: bool = True
 
     @property
     def unmeasured(self) -> bool:
@@ -49,6 +52,16 @@ class Sides:
         return pd.concat(sides, ignore_index=True)
 
     @property
+    def units(self) -> list[Units]:
+        """In what the cases of either side were measured; in two of them nothing is compared."""
+        return [each for each in EVERY if self.known(f"{size_name(each)}/predicted/")]
+
+    def known(self, start: str) -> bool:
+        """Whether some case of either side has a number whose name begins with `start`."""
+        columns = names(self.home, start)
+        return any(side[columns].notna().any(axis=None) for side in (self.home, self.away))
+
+    @property
     def sizes(self) -> tuple[int, int]:
         """Patients at home and away."""
         return self.home["patient"].nunique(), self.away["patient"].nunique()
@@ -56,6 +69,11 @@ class Sides:
     def choices(self) -> NDArray[np.bool_]:
         """Who might have been at home, (choices, patients)."""
         return choices(*self.sizes, seed=self.seed, identity=(self.target,))
+
+
+def size_name(units: Units) -> str:
+    """What the columns of sizes in these units begin with."""
+    return f"{units.sized}_{units.size}"
 
 
 def names(table: pd.DataFrame, start: str) -> list[str]:

@@ -1,10 +1,12 @@
 """Do images differ, and do the patients? Two of the three kinds of shift, by measurements."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from segshift.attribution.evidence import Evidence, Sides
+from segshift.attribution.evidence import Evidence, Sides, size_name
 from segshift.attribution.permutation import (
     family_p,
     kernel,
@@ -13,6 +15,7 @@ from segshift.attribution.permutation import (
     share_at_least,
     smallest_share,
 )
+from segshift.units import NO_PHYSICAL_SIZE, Units
 
 KNOWN = 0.9  # of the patients; a number that fewer have is left out
 TOLD = 3  # names in a detail
@@ -44,16 +47,20 @@ def covariate(sides: Sides) -> Evidence:
 
 
 def prevalence(sides: Sides) -> Evidence:
-    """Do structures differ in volume or number, in the references and in the predictions?
+    """Do structures differ in size or number, in the references and in the predictions?
 
     Both must say so, of the same quantity and in the same direction, so p is the larger of the two
     (an intersection-union test, Berger 1982): neither an annotation habit, which moves references
     alone, nor a network that fails, which moves predictions alone, passes for other patients.
+    Sizes are compared where all cases have a physical one; elsewhere numbers of components alone,
+    and as long as they do not differ it is unknown whether the patients do.
     """
-    members = sides.choices()
+    members, units = sides.choices(), sides.units
+    sized = len(units) == 1 and units[0].known
     found = []
     for who in WHO:
-        tables = [sides.patients(f"{what}/{who}/") for what in ("volume_ml", "count")]
+        kinds = [*([size_name(units[0])] if sized else []), "count"]
+        tables = [sides.patients(f"{what}/{who}/") for what in kinds]
         quantities = pd.concat(tables, axis=1)
         differences = rank_differences(quantities.to_numpy(dtype=float), members)
         found.append((quantities, differences[0], *family_p(differences)))
@@ -66,8 +73,17 @@ def prevalence(sides: Sides) -> Evidence:
         statistic=float(of_reference[best]),
         p=float(p[best]),
         smallest_p=max(least, other),
-        detail=_medians(references.iloc[:, best], at_home=sides.sizes[0]),
+        complete=sized,
+        detail=_medians(references.iloc[:, best], at_home=sides.sizes[0], units=units)
+        + ("" if sized else f"; sizes: {_why(units)}"),
     )
+
+
+def _why(units: Sequence[Units]) -> str:
+    """Why sizes are not compared."""
+    if all(each.known for each in units):
+        return f"unknown: measured in {' and '.join(each.size for each in units)}"
+    return NO_PHYSICAL_SIZE
 
 
 def _known(numbers: pd.DataFrame) -> pd.DataFrame:
@@ -86,11 +102,12 @@ def _furthest(numbers: pd.DataFrame, real: NDArray[np.bool_]) -> str:
     return ", ".join(names)
 
 
-def _medians(values: "pd.Series[float]", *, at_home: int) -> str:
+def _medians(values: "pd.Series[float]", *, at_home: int, units: Sequence[Units]) -> str:
     what, _, structure = str(values.name).split("/", 2)
-    unit = " ml" if what == "volume_ml" else ""
+    measured = next((each for each in units if size_name(each) == what), None)
+    unit = f" {measured.size}" if measured else ""
     home, away = values.iloc[:at_home].median(), values.iloc[at_home:].median()
-    name = f"{'volume' if unit else 'number'} of {structure}"
+    name = f"{measured.sized if measured else 'number'} of {structure}"
     return f"{name}: median {_plain(away)}{unit} against {_plain(home)}{unit} in in_domain"
 
 

@@ -3,10 +3,13 @@
 Columns: `set,case,patient,site`, then numbers: `image/<channel>/<what>` (see `appearance`),
 `network/<filter>` (see `features`), `volume_ml/<who>/<structure>` and `count/<who>/<structure>`
 (components), of `reference` and `predicted`, `offset_mm/<structure>`, and `dice/<mm>/<structure>`,
-the Dice after moving the predicted boundary outwards. NaN where a structure is not annotated.
+the Dice after moving the predicted boundary outwards. NaN where a structure is not annotated. Sizes
+and lengths are in the units of the case: `area_mm2`, and without a known spacing `area_px`,
+`volume_voxels` and `offset_px`, beside which the columns of other units are NaN.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +19,9 @@ import pandas as pd
 import torch
 
 from segshift.attribution.appearance import appearance
+from segshift.attribution.evidence import size_name
 from segshift.attribution.features import FilterAnswers
-from segshift.attribution.offset import boundary_offset_mm, dice_after_shifts
+from segshift.attribution.offset import boundary_offset, dice_after_shifts
 from segshift.cohort import Case
 from segshift.data.datamodule import CaseDataset
 from segshift.data.store import store_cases
@@ -43,11 +47,10 @@ def measure(
 
     Memory does not grow with the cases but for their numbers.
     """
-    module, plan = run.module.to(device).eval(), run.plan
+    module = run.module.to(device).eval()
     cases = [case for each in sets.values() for case in each]
-    items = CaseDataset(store_cases(cases, plan, folder=store), counted=True)
+    items = CaseDataset(store_cases(cases, run.plan, folder=store), counted=True)
     names = [name for name, each in sets.items() for _ in each]
-    edge_mm = min(plan.spacing_mm[-plan.view.dimensions :])
     lines = []
     with torch.inference_mode(), FilterAnswers(module.network, module.task) as filters:
         for place in tracked(range(len(items)), "measuring", total=len(items)):
@@ -55,15 +58,15 @@ def measure(
             labels = module.predict({**item, "image": item["image"].to(device)}).labels
             line = {"set": names[place], **{key: item[key] for key in ("case", "patient", "site")}}
             line |= {f"network/{n}": value for n, value in enumerate(filters.taken())}
-            lines.append({**line, **dict(_numbers(run, item, labels, edge_mm))})
+            lines.append({**line, **dict(_numbers(run, item, labels))})
     return pd.DataFrame(lines)
 
 
 def _numbers(
-    run: "LoadedRun", item: Mapping[str, Any], labels: np.ndarray, edge_mm: float
+    run: "LoadedRun", item: Mapping[str, Any], labels: np.ndarray
 ) -> Iterator[tuple[str, float]]:
     """What is measured of one item, decoded as `labels` (D, H, W) on the case's own grid."""
-    task, reference = run.module.task, item["label"][0].numpy()
+    task, plan, reference = run.module.task, run.plan, item["label"][0].numpy()
     counted = reference != IGNORE
     seen = labels[np.ix_(*_places(item))]
     masks = dict(zip(task.structures, task.predicted(seen), strict=True))
@@ -75,15 +78,18 @@ def _numbers(
         pair = MaskPair(pred & counted, ref, item["spacing"])
         for who, mask in (("reference", pair.cropped[1]), ("predicted", pair.cropped[0])):
             judged = annotated or who == "predicted"
-            volume_ml = np.count_nonzero(mask) * pair.voxel_mm3 / 1000
-            yield f"volume_ml/{who}/{name}", volume_ml if judged else np.nan
+            size = pair.grid.size(int(np.count_nonzero(mask)))
+            yield f"{size_name(pair.units)}/{who}/{name}", size if judged else np.nan
             yield f"count/{who}/{name}", _components(mask) if judged else np.nan
-        offset_mm = boundary_offset_mm(pair, reach_mm=REACH * edge_mm) if annotated else np.nan
-        yield f"offset_mm/{name}", offset_mm
-        shifts_mm = STEPS * edge_mm / 4
-        dice = dice_after_shifts(pair, shifts_mm)
-        for shift_mm, value in zip(shifts_mm, dice, strict=True):
-            yield f"dice/{shift_mm:g}/{name}", float(value) if annotated else np.nan
+        if not plan.spacing_known:  # the network has seen pixels, and errs by pixels
+            pair = replace(pair, spacing_mm=None)
+        edge = min(plan.spacing_mm[-plan.view.dimensions :]) if pair.units.known else 1.0
+        offset = boundary_offset(pair, reach=REACH * edge) if annotated else np.nan
+        yield f"offset_{pair.units.length}/{name}", offset
+        shifts = STEPS * edge / 4
+        dice = dice_after_shifts(pair, shifts)
+        for shift, value in zip(shifts, dice, strict=True):
+            yield f"dice/{shift:g}/{name}", float(value) if annotated else np.nan
 
 
 def _places(item: Mapping[str, Any]) -> list[np.ndarray]:

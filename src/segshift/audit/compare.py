@@ -5,13 +5,14 @@ that a site whose cases are all alike does not make an alarm of every rounding.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from segshift.audit.finding import Finding
 from segshift.audit.measure import Facts
 from segshift.audit.orientation import turned_cases
+from segshift.cohort.case import SPACING
 
 LEAST_CASES = 5  # fewer have no spread to speak of
 FAR = 6.0  # robust z
@@ -29,7 +30,7 @@ def compare_cases(facts: Sequence[Facts]) -> list[Finding]:
     sites: dict[str, list[Facts]] = defaultdict(list)
     for one in facts:
         sites[one.case.site].append(one)
-    findings = [*_orientation(facts), *_outside_body(facts)]
+    findings = [*_orientation(facts), *_outside_body(facts), *_unsized(sites)]
     for members in sites.values():
         if len(members) >= LEAST_CASES:
             findings += [*_geometry(members), *_intensities(members)]
@@ -54,19 +55,42 @@ def _finding(one: Facts, kind: str, text: str) -> Finding:
 
 
 def _geometry(members: Sequence[Facts]) -> Iterator[Finding]:
-    spacings, shapes = [one.spacing_mm for one in members], [one.shape for one in members]
-    for what, kind, rows, floor in (
-        ("spacing (z, y, x) in mm", "spacing-outlier", spacings, SPACING_FLOOR),
+    sized = [(one, one.spacing_mm) for one in members if one.spacing_mm is not None]
+    shapes = [(one, one.shape) for one in members]
+    for what, kind, known, floor in (
+        ("spacing (z, y, x) in mm", "spacing-outlier", sized, SPACING_FLOOR),
         ("size (z, y, x) in voxels", "size-outlier", shapes, SIZE_FLOOR),
     ):
+        if len(known) < LEAST_CASES:
+            continue
+        rows = [row for _, row in known]
         table = np.array(rows, dtype=np.float64)
         far = np.stack([robust_z(np.log(c), floor=floor) for c in table.T], axis=1)
         usual = tuple(float(f"{v:.3g}") for v in np.median(table, axis=0))
-        for one, row, z in zip(members, rows, far, strict=True):
+        for (one, row), z in zip(known, far, strict=True):
             if np.abs(z).max() > FAR:
                 own = tuple(float(f"{v:.3g}") for v in row)
                 text = f"its {what} is {own}, at {one.case.site} usually {usual}"
                 yield _finding(one, kind, f"{text}; check the header against the scanner's export")
+
+
+def _unsized(sites: Mapping[str, Sequence[Facts]]) -> Iterator[Finding]:
+    """Sites in which nobody stated the voxels' size, where others or other cases have one."""
+    every = [one for members in sites.values() for one in members]
+    mixed = any(one.spacing_mm is not None for one in every)
+    for site, members in sites.items():
+        unsized = [one.case.id for one in members if one.spacing_mm is None]
+        if unsized:
+            yield Finding(
+                severity="warning" if mixed else "info",
+                kind="no-physical-size",
+                case=unsized[0],
+                site=site,
+                message=f"{len(unsized)} of {len(members)} case(s) at {site!r}, the first is "
+                f"{unsized[0]!r}, state no physical size: their lengths and sizes are in pixels"
+                + (", others' in mm, and no mean is of both" if mixed else "")
+                + f"; give it in the manifest's column {SPACING} where it is known",
+            )
 
 
 def _intensities(members: Sequence[Facts]) -> Iterator[Finding]:

@@ -28,7 +28,7 @@ class Facts:
 
     case: Case
     shape: tuple[int, ...]
-    spacing_mm: tuple[float, ...]
+    spacing_mm: tuple[float, ...] | None  # None: nobody stated it
     quantiles: tuple[tuple[float, ...], ...]  # per channel, at QUANTILES
     image_hash: bytes
     label_hash: bytes
@@ -99,7 +99,7 @@ def _measured(case: Case, notes: _Notes, structures: int) -> Facts | None:
     return Facts(
         case=case,
         shape=geometry.shape,
-        spacing_mm=geometry.spacing_mm,
+        spacing_mm=geometry.known_mm,
         quantiles=tuple(_quantiles(channel) for channel in image),
         image_hash=_hash(image),
         label_hash=label_hash,

@@ -8,6 +8,8 @@ from typing import Any
 from segshift.cohort.annotation import Annotation, HashOf, by_content
 
 SPACING = "spacing_mm"  # the column of pictures, which have no geometry
+SPACING_KNOWN = "spacing_known"  # a column; false: what the files say is no physical size
+KNOWN = {"": None, "true": True, "false": False}  # what it may say; nothing: as the files do
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,14 @@ class Case:
     tags: Mapping[str, str] = field(default_factory=dict)
     maps: Path | None = None
 
+    @property
+    def spacing_known(self) -> bool | None:
+        """What the manifest's column of that name says; None: whatever the image's header states.
+
+        What holds of the case is `Geometry.spacing_known`, of `checks.check_headers`.
+        """
+        return KNOWN[self.tags.get(SPACING_KNOWN, "").strip().lower()]
+
     def described(self, hash_of: HashOf) -> dict[str, Any]:
         """As JSON takes it, all of the case that decides what preprocessing makes of it."""
         return {
@@ -33,6 +43,7 @@ class Case:
             "images": by_content(self.images, hash_of),
             "annotation": self.annotation.described(hash_of),
             SPACING: self.tags.get(SPACING),
+            SPACING_KNOWN: self.spacing_known,
             "maps": by_content(self.maps, hash_of),
         }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from segshift.cohort.annotation import Annotation
-from segshift.cohort.case import SPACING, Case
+from segshift.cohort.case import SPACING, SPACING_KNOWN, Case
 from segshift.cohort.consensus import combined
 from segshift.cohort.images import Geometry, pictures, read_geometry, read_image, read_label
 from segshift.cohort.labelling import numbers_of
@@ -22,18 +22,24 @@ IGNORED = 255  # in class indices: a voxel that nobody decided on
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """A checked case: image float32 (C, D, H, W), label as in `load_label` (D, H, W), mm."""
+    """A checked case: image float32 (C, D, H, W), label as in `load_label` (D, H, W)."""
 
     image: np.ndarray
     label: np.ndarray
-    spacing_mm: tuple[float, ...]
+    geometry: Geometry
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...]:
+        """Of the voxels; 1 where it is not known."""
+        return self.geometry.spacing_mm
 
 
 def check_headers(case: Case, *, raters: bool = False) -> Geometry:
     """Read all headers of a case and compare them; the geometry counts all images' channels.
 
-    With `raters` also those of the raters who did not draw the label. A picture's voxel size is
-    that of the column `spacing_mm`, else what its first image declares.
+    With `raters` also those of the raters who did not draw the label. Where the first image's
+    header states no voxel size it is that of the column `spacing_mm`, else what a microscope
+    declares, else unknown; it is unknown too where the column `spacing_known` says false.
     Raises InputError naming the case for a missing or unreadable file, for an image and a label
     whose shape or affine differ, and for a column that contradicts a header.
     """
@@ -58,25 +64,38 @@ def check_headers(case: Case, *, raters: bool = False) -> Geometry:
                 "export both from the same series, or resample one onto the other"
             )
     channels = sum(geometry.channels for geometry in images)
-    spacing_mm = _spacing_mm(case, first)
-    if spacing_mm == first.spacing_mm:
-        return Geometry(channels, first.shape, first.spacing_mm, first.affine)
-    affine = np.diag([*reversed(spacing_mm), 1.0]).tolist()
-    return Geometry(channels, first.shape, spacing_mm, tuple(map(tuple, affine)))
+    known_mm = _known_mm(case, first)
+    spacing_mm, affine = known_mm or (1.0, 1.0, 1.0), first.affine
+    if spacing_mm != first.spacing_mm:
+        affine = tuple(map(tuple, np.diag([*reversed(spacing_mm), 1.0]).tolist()))
+    return Geometry(channels, first.shape, spacing_mm, affine, spacing_known=known_mm is not None)
 
 
-def _spacing_mm(case: Case, first: Geometry) -> tuple[float, ...]:
-    """The case's voxel size (z, y, x), given the geometry of its first image's file."""
+def _known_mm(case: Case, first: Geometry) -> tuple[float, ...] | None:
+    """The case's voxel size (z, y, x), given the geometry of its first image's file; or None."""
+    stated = _stated_mm(case, first)
+    if case.spacing_known and stated is None:
+        raise InputError(
+            f"case {case.id!r}: the column {SPACING_KNOWN} says true, but {case.images[0]} states "
+            f"no voxel size; give it in the column {SPACING}"
+        )
+    return None if case.spacing_known is False else stated
+
+
+def _stated_mm(case: Case, first: Geometry) -> tuple[float, ...] | None:
+    """What the file says, or the column where it says nothing."""
     path, given = case.images[0], _column_mm(case, slices=first.shape[0])
-    if not path.name.lower().endswith(pictures.SUFFIXES):
+    if first.spacing_known:
         if given and not np.allclose(given, first.spacing_mm, rtol=SPACING_TOLERANCE, atol=0):
             raise InputError(
                 f"case {case.id!r}: the column {SPACING} says {given} (z;y;x), but the header of "
                 f"{path} {first.spacing_mm}; it is for pictures, leave it empty here"
             )
         return first.spacing_mm
+    if given or not path.name.lower().endswith(pictures.SUFFIXES):
+        return given
     try:
-        return given or pictures.declared_spacing_mm(path) or first.spacing_mm
+        return pictures.declared_spacing_mm(path)
     except InputError as error:
         raise InputError(f"case {case.id!r}: {error}") from error
 
@@ -219,4 +238,4 @@ def load_case(case: Case) -> Volume:
             f"case {case.id!r}: {bad} voxels of {case.images[0]} are NaN or infinite; "
             "mend the file or take the case out of the manifest"
         )
-    return Volume(image, load_label(case), geometry.spacing_mm)
+    return Volume(image, load_label(case), geometry)

@@ -4,7 +4,7 @@ One pass of threads over the files keeps a summary and a seeded sample of voxels
 memory does not grow with the images. Voxels labelled IGNORED are no foreground and count nowhere.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,6 +17,7 @@ from segshift.cohort.images import read_image
 from segshift.errors import InputError
 from segshift.progress import threads, tracked
 from segshift.seeds import generator
+from segshift.units import Grid
 
 SAMPLE = 10_000  # voxels per case, channel and region, as in nnU-Net
 SAMPLES = 2_000_000  # of all cases together
@@ -30,17 +31,16 @@ class CaseFacts:
     id: str
     patient: str
     site: str
-    shape: tuple[int, ...]  # (z, y, x), as is spacing_mm
-    spacing_mm: tuple[float, ...]
+    grid: Grid
     whole: NDArray[np.float32]
     foreground: NDArray[np.float32]  # inside any structure
     decided: int  # voxels that are not ignored; 0 without label
     counts: tuple[int | None, ...]  # per structure; None: not annotated here
 
-    def volume_ml(self, structure: int) -> float:
-        """Of a structure; NaN where it is not annotated."""
+    def size(self, structure: int) -> float:
+        """Of a structure, in the unit of the case's sizes; NaN where it is not annotated."""
         count = self.counts[structure]
-        return float("nan") if count is None else count * float(np.prod(self.spacing_mm)) / 1000
+        return float("nan") if count is None else self.grid.size(count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +65,25 @@ class Intensities:
 
 @dataclass(frozen=True, slots=True)
 class StructureFacts:
-    """One structure; `volume_ml` is over the cases that have it."""
+    """One structure; `sizes` are over the cases that have it, by the unit of their sizes."""
 
     annotated: int  # cases
     present: int  # cases
     voxel_share: float  # of the annotated cases' voxels
-    volume_ml: Spread | None
+    sizes: Mapping[str, Spread]
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """Of a group of cases; axes (z, y, x), intensities per channel."""
+    """Of a group of cases; axes (z, y, x), intensities per channel.
+
+    `spacing_mm` is over the cases whose spacing is known, `unsized` counts the others.
+    """
 
     cases: int
     patients: int
-    spacing_mm: tuple[Spread, ...]
+    unsized: int
+    spacing_mm: tuple[Spread, ...] | None
     shape: tuple[Spread, ...]
     whole: tuple[Intensities | None, ...]
     foreground: tuple[Intensities | None, ...]  # None: no case has any
@@ -108,11 +112,13 @@ def read_facts(cases: Sequence[Case], *, quiet: bool = False) -> list[CaseFacts]
 def fingerprint(facts: Sequence[CaseFacts]) -> Fingerprint:
     """The fingerprint of one group of cases, such as a site; there has to be one case."""
     channels, structures = len(facts[0].whole), len(facts[0].counts)
+    spacings_mm = [one.grid.spacing_mm for one in facts if one.grid.spacing_mm is not None]
     return Fingerprint(
         cases=len(facts),
         patients=len({one.patient for one in facts}),
-        spacing_mm=_spreads(np.array([one.spacing_mm for one in facts])),
-        shape=_spreads(np.array([one.shape for one in facts])),
+        unsized=len(facts) - len(spacings_mm),
+        spacing_mm=_spreads(np.array(spacings_mm)) if spacings_mm else None,
+        shape=_spreads(np.array([one.grid.shape for one in facts])),
         whole=tuple(intensities([one.whole[c] for one in facts]) for c in range(channels)),
         foreground=tuple(
             intensities([one.foreground[c] for one in facts]) for c in range(channels)
@@ -153,8 +159,7 @@ def _facts(case: Case, sample: int) -> CaseFacts:
         id=case.id,
         patient=case.patient,
         site=case.site,
-        shape=geometry.shape,
-        spacing_mm=geometry.spacing_mm,
+        grid=Grid(geometry.shape, geometry.known_mm),
         whole=flat[:, whole],
         foreground=flat[:, foreground],
         decided=int(np.count_nonzero(label != IGNORED)) if case.annotation.paths else 0,
@@ -195,10 +200,12 @@ def _structure(facts: Sequence[CaseFacts], place: int) -> StructureFacts:
     annotated = [one for one in facts if one.counts[place] is not None]
     present = [one for one in annotated if one.counts[place]]
     voxels = sum(one.decided for one in annotated)
-    volumes = np.array([[one.volume_ml(place)] for one in present])
+    sizes: dict[str, list[float]] = {}
+    for one in present:
+        sizes.setdefault(one.grid.units.size, []).append(one.size(place))
     return StructureFacts(
         annotated=len(annotated),
         present=len(present),
         voxel_share=sum(one.counts[place] or 0 for one in annotated) / max(voxels, 1),
-        volume_ml=_spreads(volumes)[0] if present else None,
+        sizes={unit: _spreads(np.array([own]).T)[0] for unit, own in sizes.items()},
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segshift.cohort.annotation import Annotation
-from segshift.cohort.case import Case
+from segshift.cohort.case import KNOWN, SPACING_KNOWN, Case
 from segshift.cohort.labelling import NONZERO, LabelMap, label_map, parsed_rules
 from segshift.errors import InputError
 from segshift.seeds import generator
@@ -174,6 +174,11 @@ def _check_line(
     for column in (*REQUIRED[:3], *image_columns):
         if not line[column].strip():
             raise InputError(f"{where}: column {column!r} is empty")
+    if (line.get(SPACING_KNOWN) or "").strip().lower() not in KNOWN:
+        raise InputError(
+            f"{where}: column {SPACING_KNOWN!r} is {line[SPACING_KNOWN]!r}; it is true, false "
+            "(what the files say is no physical size) or empty (as the files say)"
+        )
     if not re.fullmatch(r"[^/\\.\s][^/\\]*", line["site"]):
         raise InputError(
             f"{where}: site {line['site']!r} becomes part of names, so it may not hold '/' or "

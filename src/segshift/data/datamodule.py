@@ -49,7 +49,7 @@ class CaseDataset(Dataset[dict[str, Any]]):
     counted: bool
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Read one case whole, with its names and `spacing_mm`."""
+        """Read one case whole, with its names and its `spacing` in mm, None where it is unknown."""
         stored = self.cases[index]
         shown = stored.shown()
         label = class_indices(shown.reference)[None]

@@ -21,17 +21,21 @@ from segshift.plan import (
 
 
 def preprocessed_image(
-    image: np.ndarray, plan: Plan, *, spacing_mm: Sequence[float]
+    image: np.ndarray, plan: Plan, *, spacing_mm: Sequence[float] | None
 ) -> tuple[np.ndarray, Box]:
-    """Float32 (C, D', H', W') for an image (C, D, H, W), and the box of its grid that it shows."""
+    """Float32 (C, D', H', W') for an image (C, D, H, W), and the box of its grid that it shows.
+
+    Without a known spacing it is None: see `Plan.edges_of`.
+    """
     box = crop_box(image, crop=plan.crop)
     image = image[:, *box_slices(box)]
-    shape = resampled_shape(box_shape(box), tuple(spacing_mm), plan.spacing_mm)
+    edges = plan.edges_of(spacing_mm)
+    shape = resampled_shape(box_shape(box), edges, plan.spacing_mm)
     finer = resampled_image(
         image,
         shape,
         interpolation=plan.interpolation,
-        spacing_mm=spacing_mm,
+        spacing_mm=edges,
         target_mm=plan.spacing_mm,
     )
     inside = resampled_label(body(image).astype(np.uint8), shape) > 0 if _masks(plan) else None

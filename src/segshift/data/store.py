@@ -33,7 +33,7 @@ from segshift.seeds import generator
 from segshift.shifts import Shift
 from segshift.splits import EvaluationSet, SetKey
 
-LAYOUT = 5  # raise it when what is written changes
+LAYOUT = 6  # raise it when what is written changes
 LANDMARKS = 1000  # voxels per structure remembered for foreground sampling
 COMPACT = (np.uint8, np.int16, np.uint16)  # types of files; in them the store is half as large
 
@@ -94,14 +94,14 @@ def _stored(case: Case, plan: Plan, folder: Path, *, raw: bool) -> StoredCase:
 
 
 def _preprocessed(volume: Volume, case: Case, plan: Plan) -> dict[str, np.ndarray | str]:
-    finer, box = preprocessed_image(volume.image, plan, spacing_mm=volume.spacing_mm)
+    finer, box = preprocessed_image(volume.image, plan, spacing_mm=volume.geometry.known_mm)
     place, shape = box_slices(box), finer.shape[1:]
     # Where a structure is not annotated, what was not drawn may be that one.
     known = all(case.annotation.annotated)
     drawn = volume.label if known else np.where(volume.label, volume.label, IGNORED)
     label = resampled_label(np.ascontiguousarray(drawn[place]), shape)
     raters = load_raters(case)
-    meta = {"spacing_mm": volume.spacing_mm, "box": box, "raters": list(raters)}
+    meta = {"spacing_mm": volume.geometry.known_mm, "box": box, "raters": list(raters)}
     return {
         "image": finer,
         "label": label,
@@ -183,6 +183,7 @@ def _key(case: Case, plan: Plan, folder: Path) -> str:
         described = case.described(functools.partial(content_hash, store=folder))
     except InputError as error:
         raise InputError(f"case {case.id!r}: {error}") from error
-    parameters = [LAYOUT, described, plan.spacing_mm, plan.interpolation, plan.crop]
+    parameters = [LAYOUT, described, plan.spacing_mm, plan.spacing_known]
+    parameters += [plan.interpolation, plan.crop]
     parameters += [[asdict(rule) for rule in plan.normalisation]]
     return hashlib.sha256(json.dumps(parameters).encode()).hexdigest()[:32]

@@ -16,6 +16,7 @@ from segshift.errors import InputError
 from segshift.plan import Box, Plan
 from segshift.seeds import generator
 from segshift.shifts import Acquisition, Shift, Turning
+from segshift.units import Grid
 
 SEED = 0  # not the run's seed: a case is corrupted alike for every model
 
@@ -62,9 +63,10 @@ class StoredCase:
         """int32 (N, 4): structure index and z, y, x of some of its voxels, sorted by structure."""
         return np.asarray(np.load(self.folder / "landmarks.npy"))
 
-    def spacing_mm(self) -> tuple[float, ...]:
-        """Voxel size of the case's own grid."""
-        return tuple(self._meta()["spacing_mm"])
+    def spacing_mm(self) -> tuple[float, ...] | None:
+        """Voxel size of the case's own grid; None where nobody stated it."""
+        stated = self._meta()["spacing_mm"]
+        return None if stated is None else tuple(stated)
 
     def box(self) -> Box:
         """The part of the case's own grid that `image` and `label` show."""
@@ -105,8 +107,8 @@ class ShiftedCase:
         """Who and where it is."""
         return self.plain.case
 
-    def spacing_mm(self) -> tuple[float, ...]:
-        """Voxel size of the case's own grid."""
+    def spacing_mm(self) -> tuple[float, ...] | None:
+        """Voxel size of the case's own grid; None where nobody stated it."""
         return self.plain.spacing_mm()
 
     def shown(self) -> Shown:
@@ -116,7 +118,8 @@ class ShiftedCase:
         """
         identity = _identity(self.plain.folder)
         raw, spacing_mm = self.plain.raw(), self.spacing_mm()
-        acquisition = Acquisition(spacing_mm, self.case.tags, self.plain.maps())
+        edges = Grid(raw.shape[1:], spacing_mm).edges
+        acquisition = Acquisition(edges, self.case.tags, self.plain.maps())
         turned = functools.partial(self._turned, acquisition=acquisition, identity=identity)
         outside = left_out(raw, self.plan)
         changed = self.shift(raw, acquisition=acquisition, random=self._random(identity))

@@ -81,7 +81,7 @@ def steps(plan: Plan) -> list[str]:
             if plan.crop == "nonzero"
             else []
         ),
-        f"Resample to voxels of {_joined(plan.spacing_mm)} mm with {to_grid}; the shape is "
+        f"Resample {_target(plan)} with {to_grid}; the shape is "
         "rounded, and voxel centres are spread evenly over the same extent (align_corners=False).",
         *_normalising(plan),
         *(
@@ -117,6 +117,13 @@ def _rule_told(rule: Normalisation) -> str:
             "filled; outside it is 0"
         )
     return f"subtract the mean and divide by the standard deviation {scope}"
+
+
+def _target(plan: Plan) -> str:
+    """To which voxels."""
+    if plan.spacing_known:
+        return f"to voxels of {_joined(plan.spacing_mm)} mm"
+    return f"to one voxel for {_joined(plan.spacing_mm)} of the image, whatever its header says,"
 
 
 def _joined(values: tuple[float, ...]) -> str:

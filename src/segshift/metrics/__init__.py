@@ -8,7 +8,7 @@ from segshift.metrics.empty import value_if_empty
 from segshift.metrics.false_alarm import FalseAlarm, FalseAlarmVolume, SelectionScore
 from segshift.metrics.lesions import LesionF1, LesionFalsePositives, LesionSensitivity
 from segshift.metrics.measure import Better, Measure, measure_of
-from segshift.metrics.metric import Metric, check_metrics
+from segshift.metrics.metric import Metric, check_metrics, measured_by
 from segshift.metrics.overlap import Dice, IoU, Precision, Sensitivity
 from segshift.metrics.pair import MaskPair
 from segshift.metrics.reliability import Reliability, ReliabilityBin
@@ -52,5 +52,6 @@ __all__ = [
     "VolumeDifference",
     "check_metrics",
     "measure_of",
+    "measured_by",
     "value_if_empty",
 ]

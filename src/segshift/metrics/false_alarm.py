@@ -11,6 +11,7 @@ from segshift.metrics.measure import Better
 from segshift.metrics.metric import Metric
 from segshift.metrics.overlap import Dice
 from segshift.metrics.pair import MaskPair
+from segshift.units import Quantity
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +32,18 @@ class FalseAlarm(Metric):
 
 @dataclass(frozen=True, slots=True)
 class FalseAlarmVolume(Metric):
-    """How much is predicted in ml though the reference has none; 0 without a false alarm.
+    """How much is predicted though the reference has none; 0 without a false alarm.
 
     NaN where the reference has the structure.
     """
 
-    name: ClassVar[str] = "false_alarm_ml"
-    unit: ClassVar[str] = "ml"
+    name: ClassVar[str] = "false_alarm"
+    unit: ClassVar[Quantity] = Quantity.SIZE
     better: ClassVar[Better] = "lower"
 
     def of(self, pair: MaskPair) -> float:
         """The value of a pair."""
-        return math.nan if pair.ref_voxels else pair.pred_voxels * pair.voxel_mm3 / 1000
+        return math.nan if pair.ref_voxels else pair.grid.size(pair.pred_voxels)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from segshift.metrics.metric import Metric
 from segshift.metrics.pair import Mask, MaskPair
 
 CONNECTIVITIES = (6, 18, 26)
+BOUNDS = ("mm3", "mm2", "voxels", "px")
 
 
 class _Counts(NamedTuple):
@@ -32,15 +33,18 @@ class _Counts(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lesions:
-    """Which components count: of a size class, of at least `least_mm3` and less than `below_mm3`.
+    """Which components count: of a size class, of at least `least` and less than `below`.
 
-    A lesion is in the class of its own volume, a false finding in that of the predicted component.
-    `size` names the class and is the end of the metric's name: `lesion_f1_small`.
+    A lesion is in the class of its own size, a false finding in that of the predicted component.
+    `size` names the class and is the end of the metric's name: `lesion_f1_small`. The bounds are in
+    the unit `bounds`: mm3 of volumes and mm2 of pictures, voxels and px of those whose physical
+    size nobody stated. Cases of another unit have no such class: all is NaN there.
     """
 
     size: str = ""
-    least_mm3: float = 0.0
-    below_mm3: float = math.inf
+    least: float = 0.0
+    below: float = math.inf
+    bounds: Literal["mm3", "mm2", "voxels", "px"] = "mm3"
     overlap: float = 0.0
     connectivity: Literal[6, 18, 26] = 26
 
@@ -49,24 +53,29 @@ class Lesions:
             raise InputError(f"connectivity={self.connectivity!r}: one of {CONNECTIVITIES}")
         if not 0 <= self.overlap < 1:
             raise InputError(f"overlap={self.overlap!r}: a share from 0 to below 1")
-        if not 0 <= self.least_mm3 < self.below_mm3:
+        if self.bounds not in BOUNDS:
+            raise InputError(f"bounds={self.bounds!r}: the unit of the bounds, one of {BOUNDS}")
+        if not 0 <= self.least < self.below:
             raise InputError(
-                f"least_mm3={self.least_mm3!r}, below_mm3={self.below_mm3!r}: volumes in mm3, the "
-                "first smaller than the second"
+                f"least={self.least!r}, below={self.below!r}: sizes in {self.bounds}, the first "
+                "smaller than the second"
             )
-        if bool(self.size) != ((self.least_mm3, self.below_mm3) != (0.0, math.inf)):
+        if bool(self.size) != ((self.least, self.below) != (0.0, math.inf)):
             raise InputError(
-                f"size={self.size!r} with least_mm3={self.least_mm3!r} and below_mm3="
-                f"{self.below_mm3!r}: a size class needs a name and bounds, all lesions neither"
+                f"size={self.size!r} with least={self.least!r} and below={self.below!r}: a size "
+                "class needs a name and bounds, all lesions neither"
             )
 
     def _named(self, name: str) -> str:
         return f"{name}_{self.size}" if self.size else name
 
-    def _counts(self, pair: MaskPair) -> _Counts:
+    def _counts(self, pair: MaskPair) -> _Counts | None:
+        """None where the bounds say nothing: in a case that is measured in another unit."""
+        if self.size and pair.units.small_size != self.bounds:
+            return None
         pred, ref = pair.cropped
-        found, in_class = self._touched(ref, pred, pair.voxel_mm3)
-        true, of_class = self._touched(pred, ref, pair.voxel_mm3)
+        found, in_class = self._touched(ref, pred, pair.grid.voxel)
+        true, of_class = self._touched(pred, ref, pair.grid.voxel)
         return _Counts(
             found=int(np.count_nonzero(found & in_class)),
             missed=int(np.count_nonzero(~found & in_class)),
@@ -74,7 +83,7 @@ class Lesions:
         )
 
     def _touched(
-        self, mask: Mask, other: Mask, voxel_mm3: float
+        self, mask: Mask, other: Mask, voxel: float
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Of each component of `mask`: whether `other` covers it, and whether its size counts."""
         if not mask.any():
@@ -84,8 +93,8 @@ class Lesions:
         inside = components[mask]
         voxels = np.bincount(inside)[1:]
         common = np.bincount(inside[other[mask]], minlength=len(voxels) + 1)[1:]
-        volume_mm3 = voxels * voxel_mm3
-        in_class = (self.least_mm3 <= volume_mm3) & (volume_mm3 < self.below_mm3)
+        sizes = voxels * voxel
+        in_class = (self.least <= sizes) & (sizes < self.below)
         return common > self.overlap * voxels, in_class
 
 
@@ -106,8 +115,10 @@ class LesionF1(Lesions, Metric):
 
     def of(self, pair: MaskPair) -> float:
         """The value of a pair."""
-        found, missed, false = self._counts(pair)
-        return 2 * found / (2 * found + missed + false) if found + missed else math.nan
+        counts = self._counts(pair)
+        if counts is None or not counts.found + counts.missed:
+            return math.nan
+        return 2 * counts.found / (2 * counts.found + counts.missed + counts.false)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +135,10 @@ class LesionSensitivity(Lesions, Metric):
 
     def of(self, pair: MaskPair) -> float:
         """The value of a pair."""
-        found, missed, _ = self._counts(pair)
-        return found / (found + missed) if found + missed else math.nan
+        counts = self._counts(pair)
+        if counts is None or not counts.found + counts.missed:
+            return math.nan
+        return counts.found / (counts.found + counts.missed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,4 +158,5 @@ class LesionFalsePositives(Lesions, Metric):
 
     def of(self, pair: MaskPair) -> float:
         """The value of a pair."""
-        return float(self._counts(pair).false)
+        counts = self._counts(pair)
+        return math.nan if counts is None else float(counts.false)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
 from segshift.errors import InputError
+from segshift.units import PHYSICAL, Quantity, Units
 
 Better = Literal["higher", "lower", "zero"]
 Values = TypeVar("Values")
@@ -41,13 +42,20 @@ class Measure:
         return worse
 
 
-def measure_of(metric: Any) -> Measure:  # noqa: ANN401 - whatever a config names
-    """What a metric declares. Raises InputError for one that lacks a declaration."""
-    for field in ("name", "unit", "better"):
+def measure_of(metric: Any, units: Units = Units()) -> Measure:  # noqa: ANN401, B008 - a constant
+    """What a metric measures in a case of these units, by default in a volume of known spacing.
+
+    Raises InputError for one that lacks a declaration, whatever a config names.
+    """
+    for field, kinds in (("name", str), ("unit", str | Quantity), ("better", str)):
         found = getattr(metric, field, None)
-        if not isinstance(found, str):
+        if not isinstance(found, kinds) or found in PHYSICAL:
             raise InputError(
                 f"the metric {type(metric).__qualname__} says {field}={found!r}; a metric declares "
-                f"its name, its unit ('' for a share) and better: {', '.join(get_args(Better))}"
+                "its name, its unit ('' for a share; Quantity.LENGTH or Quantity.SIZE for what has "
+                f"the unit of its case, such as mm) and better: {', '.join(get_args(Better))}"
             )
-    return Measure(metric.name, metric.unit, metric.better)
+    if isinstance(metric.unit, str):
+        return Measure(metric.named(units), metric.unit, metric.better)
+    unit = units.of(metric.unit)
+    return Measure(f"{metric.named(units)}_{unit}", unit, metric.better)

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segshift.errors import InputError
-from segshift.metrics.measure import Better, measure_of
+from segshift.metrics.measure import Better, Measure, measure_of
 from segshift.metrics.pair import MaskPair
+from segshift.units import EVERY, Quantity, Units
 
 
 class Metric(Protocol):
@@ -20,24 +21,34 @@ class Metric(Protocol):
 
     @property
     def name(self) -> str:
-        """Name in rows and summaries, with its unit if it has one: `hd95_mm`."""
+        """What it is called, without a unit: `hd95`."""
 
     @property
-    def unit(self) -> str:
-        """Unit of its values, such as mm; empty for a share."""
+    def unit(self) -> str | Quantity:
+        """Unit of its values, empty for a share; of a length or a size the case has the unit."""
 
     @property
     def better(self) -> Better:
         """Which end of the scale is the good one: `higher`, `lower`, or `zero` if neither is."""
 
+    def named(self, units: Units) -> str:
+        """The name in a case of these units; the unit of a length or a size is put behind it."""
+        return self.name
+
     def of(self, pair: MaskPair) -> float:
-        """The value of a pair of masks."""
+        """The value of a pair of masks, in the units of the pair."""
 
     def __call__(
-        self, pred: NDArray[np.bool_], ref: NDArray[np.bool_], spacing_mm: Sequence[float]
+        self, pred: NDArray[np.bool_], ref: NDArray[np.bool_], spacing_mm: Sequence[float] | None
     ) -> float:
-        """Score `pred` against `ref`, both (D, H, W); spacing in mm as (z, y, x)."""
+        """Score `pred` against `ref`, both (D, H, W); spacing in mm as (z, y, x), None: unknown."""
         return self.of(MaskPair(pred, ref, spacing_mm))
+
+
+def measured_by(metrics: Sequence[Metric], units: Sequence[Units] = EVERY) -> dict[str, Measure]:
+    """All that the metrics can measure in cases of these units, by name, in their order."""
+    found = [measure_of(metric, each) for metric in metrics for each in units]
+    return {measure.name: measure for measure in found}
 
 
 def check_metrics(metrics: Sequence[Metric]) -> None:
@@ -45,19 +56,20 @@ def check_metrics(metrics: Sequence[Metric]) -> None:
 
     Also for a first one that is signed.
     """
-    measures = [measure_of(metric) for metric in metrics]
-    names = [measure.name for measure in measures]
-    if not names:
+    if not metrics:
         raise InputError("metrics=[]: name at least one")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    for units in EVERY:
+        names = [measure_of(metric, units).name for metric in metrics]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise InputError(
+                f"metrics: two are called {', '.join(twice)}, of which rows could not be told "
+                f"apart; take one of them out of {names}"
+            )
+    first = measure_of(metrics[0])
+    if first.signed:
         raise InputError(
-            f"metrics: two are called {', '.join(twice)}, of which rows could not be told apart; "
-            f"take one of them out of {names}"
-        )
-    if measures[0].signed:
-        raise InputError(
-            f"metrics: {names[0]} comes first, so it would choose the worst site and the cases "
+            f"metrics: {first.name} comes first, so it would choose the worst site and the cases "
             "that are shown, but neither end of it is the good one; put another one first, such as "
             "Dice"
         )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from segshift.errors import InputError
 from segshift.progress import threads
+from segshift.units import Grid, Units
 
 Mask = NDArray[np.bool_]
 
@@ -25,13 +26,14 @@ Mask = NDArray[np.bool_]
 class MaskPair:
     """Masks bool (D, H, W) of prediction and reference; voxel spacing (z, y, x) in mm.
 
+    Where nobody stated a spacing it is None, and all is measured in pixels: see `segshift.units`.
     Raises InputError for label maps, which would be scored silently wrong, for unequal shapes and
     for a spacing that is none.
     """
 
     pred: Mask
     ref: Mask
-    spacing_mm: Sequence[float]
+    spacing_mm: Sequence[float] | None
 
     def __post_init__(self) -> None:
         for name, mask in (("pred", self.pred), ("ref", self.ref)):
@@ -42,23 +44,29 @@ class MaskPair:
                 )
         if self.pred.shape != self.ref.shape:
             raise InputError(f"pred has shape {self.pred.shape} but ref has shape {self.ref.shape}")
-        if len(self.spacing_mm) != 3 or not all(
-            s > 0 and math.isfinite(s) for s in self.spacing_mm
+        if self.spacing_mm is not None and (
+            len(self.spacing_mm) != 3
+            or not all(s > 0 and math.isfinite(s) for s in self.spacing_mm)
         ):
             raise InputError(
-                f"spacing_mm must be three positive numbers (z, y, x), got {self.spacing_mm}"
+                "spacing_mm must be three positive numbers (z, y, x), or None where nobody stated "
+                f"it, got {self.spacing_mm}"
             )
 
     @property
-    def diagonal_mm(self) -> float:
-        """The image's diagonal, larger than any distance in it."""
-        sizes = zip(self.pred.shape, self.spacing_mm, strict=True)
-        return math.hypot(*(length * spacing for length, spacing in sizes))
+    def grid(self) -> Grid:
+        """The voxels, and what they measure."""
+        return Grid(self.pred.shape, self.spacing_mm)
 
     @property
-    def voxel_mm3(self) -> float:
-        """The volume of a voxel."""
-        return float(np.prod(self.spacing_mm))
+    def units(self) -> Units:
+        """In what lengths and sizes are measured."""
+        return self.grid.units
+
+    @property
+    def diagonal(self) -> float:
+        """The image's diagonal, larger than any distance in it; a picture has no thickness."""
+        return math.hypot(*(self.pred.shape[axis] * self.grid.edges[axis] for axis in self.axes))
 
     @cached_property
     def cropped(self) -> tuple[Mask, Mask]:
@@ -99,39 +107,39 @@ class MaskPair:
         return pred, ref
 
     @cached_property
-    def pred_to_ref_mm(self) -> NDArray[np.float64]:
+    def pred_to_ref(self) -> NDArray[np.float64]:
         """From every surface voxel of the prediction to the reference's surface, not empty."""
         pred, ref = self.surfaces
-        return self._distance_mm(~ref)[pred].astype(np.float64)
+        return self._distance(~ref)[pred].astype(np.float64)
 
     @cached_property
-    def ref_to_pred_mm(self) -> NDArray[np.float64]:
+    def ref_to_pred(self) -> NDArray[np.float64]:
         """From every surface voxel of the reference to the prediction's surface, not empty."""
         pred, ref = self.surfaces
-        return self._distance_mm(~pred)[ref].astype(np.float64)
+        return self._distance(~pred)[ref].astype(np.float64)
 
-    def shells(self, *, width_mm: float) -> tuple[Mask, Mask]:
-        """The voxels of each mask within `width_mm` of a voxel outside, and its surface."""
+    def shells(self, *, width: float) -> tuple[Mask, Mask]:
+        """The voxels of each mask within `width` of a voxel outside, and its surface."""
         pred, ref = (
-            mask & ((self._distance_mm(mask) <= within_mm(width_mm)) | surface)
+            mask & ((self._distance(mask) <= within(width)) | surface)
             for mask, surface in zip(self.cropped, self.surfaces, strict=True)
         )
         return pred, ref
 
-    def _distance_mm(self, inside: Mask) -> NDArray[np.float32]:
+    def _distance(self, inside: Mask) -> NDArray[np.float32]:
         """From every voxel of `inside` to the nearest one that is not, as (D, H, W)."""
         # edt 3 takes a third less time for bytes than for booleans.
         distance: NDArray[np.float32] = edt.edt(
             np.ascontiguousarray(inside).view(np.uint8),
-            anisotropy=tuple(self.spacing_mm),
+            anisotropy=self.grid.edges,
             parallel=threads(),
         )
         return distance
 
 
-def within_mm(tolerance_mm: float) -> float:
-    """The largest distance that counts as `tolerance_mm`: distances are rounded to float32."""
-    return tolerance_mm * (1 + 1e-6)
+def within(tolerance: float) -> float:
+    """The largest distance that counts as `tolerance`: distances are rounded to float32."""
+    return tolerance * (1 + 1e-6)
 
 
 def _bounding_box(one: Mask, other: Mask) -> tuple[slice, ...]:

@@ -43,6 +43,7 @@ class NetworkSummary:
     batch: int
     context: int  # neighbouring slices on either side that are channels
     spacing_mm: tuple[float, ...]
+    length: str  # the unit of spacing_mm and voxel_mm: px where the plan knows no size
     precision: str
     stages: tuple[Stage, ...]  # finest first
     receptive_field: tuple[int, ...] | None  # voxels; None: attention, at most the whole patch
@@ -72,6 +73,7 @@ def summarise_network(
         batch=plan.batch,
         context=plan.view.context,
         spacing_mm=spacing_mm,
+        length=plan.length,
         precision=precision,
         stages=_stages(tape.convolutions, spacing_mm),
         receptive_field=tape.receptive_field(output),

@@ -1,8 +1,10 @@
 """What a plan holds: plain values, which go through JSON and a checkpoint and come back equal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from segshift.units import Units
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,11 @@ class Normalisation:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that is derived from the training cases; axes in the order (z, y, x)."""
+    """All that is derived from the training cases; axes in the order (z, y, x).
+
+    Where a training case has no known spacing, no case is resampled by its size, as nothing tells
+    how large the others' voxels are beside its own: `spacing_mm` then counts voxels of a file.
+    """
 
     channels: int
     structures: tuple[str, ...]
@@ -52,11 +58,34 @@ class Plan:
     normalisation: tuple[Normalisation, ...] = ()  # per channel; (), as in old plans: all zscore
     interpolation: str = "linear"  # of images: or spline, cubic as nnU-Net does it
     crop: str = "none"  # as in old plans; nonzero: to the box of the voxels that are not zero
+    spacing_known: bool = True  # of all training cases
+
+    @property
+    def length(self) -> str:
+        """The unit of `spacing_mm`."""
+        return Units(known=self.spacing_known).length
+
+    def edges_of(self, known_mm: Sequence[float] | None) -> tuple[float, ...]:
+        """The voxel edges of a case's own grid, as the plan measures them; None: unknown."""
+        return case_edges(known_mm, self.spacing_mm, spacing_known=self.spacing_known)
 
     @property
     def in_channels(self) -> int:
         """Of the network: in 2.5D the neighbouring slices are channels too."""
         return self.channels * (2 * self.view.context + 1)
+
+
+def case_edges(
+    known_mm: Sequence[float] | None, target: Sequence[float], *, spacing_known: bool
+) -> tuple[float, ...]:
+    """The voxel edges of a case's own grid, in the unit of the `target` spacing of a plan.
+
+    Under a plan in pixels every voxel has edges of 1. Under one in mm a case of unknown spacing is
+    taken as it is: its voxels pass for those of the plan.
+    """
+    if not spacing_known:
+        return (1.0, 1.0, 1.0)
+    return tuple(target if known_mm is None else known_mm)
 
 
 def plan_from_dict(values: Mapping[str, Any]) -> Plan:

@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from segshift.cohort import Case
+from segshift.cohort.case import SPACING, SPACING_KNOWN
 from segshift.cohort.checks import IGNORED, check_headers, load_label
 from segshift.cohort.images import Geometry
 from segshift.errors import InputError
-from segshift.plan.content import Plan, View
+from segshift.plan.content import Plan, View, case_edges
 from segshift.plan.cropping import (
     NONZERO,
     Box,
@@ -29,6 +30,7 @@ from segshift.plan.memory import batch_for, checked_memory_gb, fitting_memory
 from segshift.plan.normalisation import plan_normalisation
 from segshift.plan.pooling import ANISOTROPY, SMALLEST_EDGE, padded, topology
 from segshift.progress import threads, tracked
+from segshift.units import Units
 
 MOST_GROWTH = 1000  # of the number of voxels, by resampling
 
@@ -50,27 +52,31 @@ def make_plan(
     channel_names: Sequence[str] = (),
     crop: str = NONZERO,
     box_of: Callable[[Case], Box] = read_box,
+    headers: Sequence[Geometry] | None = None,
 ) -> Plan:
     """Plan from the training cases' files; what is given overrides what is derived.
 
     A derived patch has at most `patch_voxels`; a derived batch has as many patches as fit into
     them, but at least 2. With `memory_gb` both follow the memory instead (`device`: of the GPU,
-    `on_gpu`). Sizes are those after cropping; `box_of` says what is left of a case.
+    `on_gpu`). Sizes are those after cropping; `box_of` says what is left of a case. `headers` are
+    those of the cases, where they were read before. If one of the cases has no known spacing, all
+    is in pixels, as they are in the files; a given `spacing_mm` then counts pixels.
     Raises InputError for 2D images under a 3D view and for a patch that the pooling cannot halve.
     """
     _check_view(dimensions, context)
     check_crop(crop)
     memory = checked_memory_gb(memory_gb, on_gpu=on_gpu)
-    headers = [check_headers(case, raters=True) for case in cases]
+    headers = headers or [check_headers(case, raters=True) for case in cases]
     channels = headers[0].channels
     check_channels(cases, headers, channels)
     boxes = _boxes(cases, headers, box_of if crop == NONZERO else None)
     shapes = np.array([box_shape(box) for box in boxes])
-    spacings = np.array([h.spacing_mm for h in headers])
+    spacing_known = _is_known(cases, headers, given=bool(spacing_mm))
+    spacings = np.array([h.spacing_mm if spacing_known else (1.0, 1.0, 1.0) for h in headers])
     target = tuple(spacing_mm) if spacing_mm else _target_spacing(spacings, shapes)
     if len(target) != 3 or min(target) <= 0:
         raise InputError(f"plan.spacing_mm={list(target)}: three positive numbers (z, y, x)")
-    check_voxels(cases, headers, target)
+    check_voxels(cases, headers, target, spacing_known=spacing_known)
     resampled = [resampled_shape(*case, target) for case in zip(shapes, spacings, strict=True)]
     shape = np.median(resampled, axis=0)
     median = shape[3 - dimensions :]
@@ -111,6 +117,7 @@ def make_plan(
         ),
         interpolation=interpolation,
         crop=crop,
+        spacing_known=spacing_known,
     )
 
 
@@ -135,20 +142,37 @@ def check_channels(cases: Sequence[Case], headers: Sequence[Geometry], channels:
 
 
 def check_voxels(
-    cases: Sequence[Case], headers: Sequence[Geometry], spacing_mm: Sequence[float]
+    cases: Sequence[Case],
+    headers: Sequence[Geometry],
+    spacing_mm: Sequence[float],
+    *,
+    spacing_known: bool,
 ) -> None:
     """Raises InputError naming the first case that would grow a thousandfold when resampled.
 
-    That is a file without a voxel size, read as 1 mm, among files that have one.
+    That is a file whose header has a wrong voxel size, such as 1 mm of a microscope.
     """
     for case, header in zip(cases, headers, strict=True):
-        grown = np.prod(np.divide(header.spacing_mm, spacing_mm))
-        if not 1 / MOST_GROWTH <= grown <= MOST_GROWTH:
+        edges = case_edges(header.known_mm, spacing_mm, spacing_known=spacing_known)
+        if not 1 / MOST_GROWTH <= np.prod(np.divide(edges, spacing_mm)) <= MOST_GROWTH:
+            unit = Units(known=spacing_known).length
             raise InputError(
-                f"case {case.id!r} has voxels of {_by(header.spacing_mm)} mm, the plan of "
-                f"{_by(spacing_mm)} mm: does one of them lack its size? Give it in the manifest's "
-                "column spacing_mm, or train with another plan.spacing_mm"
+                f"case {case.id!r} has voxels of {_by(edges)} {unit}, the plan of "
+                f"{_by(spacing_mm)} {unit}: is one of them wrong? Set {SPACING_KNOWN} to false in "
+                "the manifest where the files' size is none, or train with another plan.spacing_mm"
             )
+
+
+def _is_known(cases: Sequence[Case], headers: Sequence[Geometry], *, given: bool) -> bool:
+    """Whether all cases have a known spacing. Raises InputError for a spacing given to some."""
+    unsized = [c.id for c, h in zip(cases, headers, strict=True) if not h.spacing_known]
+    if given and 0 < len(unsized) < len(cases):
+        raise InputError(
+            f"plan.spacing_mm is given, but {len(unsized)} of {len(cases)} training cases have no "
+            f"physical size, such as {unsized[0]!r}; give it in the manifest's column {SPACING}, "
+            "or leave plan.spacing_mm out: then all are taken as they are, in pixels"
+        )
+    return not unsized
 
 
 def _by(edges: Sequence[float]) -> str:

@@ -5,6 +5,7 @@ from segshift.postprocessing.choosing import chosen_rules
 from segshift.postprocessing.components import ReferenceComponents, merged, reference_components
 from segshift.postprocessing.judging import Effect, JudgedCase, effects
 from segshift.postprocessing.rules import (
+    MINIMUM,
     RECORD,
     Choice,
     Rule,
@@ -16,6 +17,7 @@ from segshift.postprocessing.rules import (
 )
 
 __all__ = [
+    "MINIMUM",
     "RECORD",
     "Choice",
     "Effect",

@@ -10,31 +10,34 @@ import numpy as np
 
 from segshift.postprocessing.components import Mask, components_of, filled
 from segshift.postprocessing.rules import FILL, LARGEST, MINIMUM, Rule, Rules
+from segshift.units import Grid
 
 
 def postprocessed(
     labels: np.ndarray,
     rules: Rules,
-    spacing_mm: Sequence[float],
+    spacing_mm: Sequence[float] | None,
     *,
     structures: Sequence[str],
     exclusive: bool,
 ) -> np.ndarray:
     """Labels (D, H, W) after the rules; the very array where no rule is.
 
+    A least size in one unit says nothing of a case that is measured in another.
+
     What is removed becomes background; holes are filled where nothing else is, and where two
     structures enclose one hole it goes to the first.
     """
     if not any(rules.get(name) for name in structures):
         return labels
-    result = labels.copy()
+    result, grid = labels.copy(), Grid(labels.shape, spacing_mm)
     for place, name in enumerate(structures):
         if not rules.get(name):
             continue
         mask = mask_of(labels, place, exclusive=exclusive)
         if not mask.any():
             continue
-        after = _after(mask, rules[name], spacing_mm, free=labels == 0 if exclusive else None)
+        after = _after(mask, rules[name], grid, free=labels == 0 if exclusive else None)
         if exclusive:
             result[mask & ~after] = 0
             result[after & (result == 0)] = place + 1
@@ -49,16 +52,15 @@ def mask_of(labels: np.ndarray, place: int, *, exclusive: bool) -> Mask:
     return labels == place + 1 if exclusive else (labels >> place & 1).astype(bool)
 
 
-def _after(
-    mask: Mask, rules: Sequence[Rule], spacing_mm: Sequence[float], free: Mask | None
-) -> Mask:
-    """The mask after its rules, filling first: a hole's volume counts for its component."""
+def _after(mask: Mask, rules: Sequence[Rule], grid: Grid, free: Mask | None) -> Mask:
+    """The mask after its rules, filling first: a hole's size counts for its component."""
     values = {rule.rule: rule.value for rule in rules}
     after = filled(mask, free) if FILL in values else mask
-    if LARGEST in values or MINIMUM in values:
+    minimum = MINIMUM[grid.units.small_size]
+    if LARGEST in values or minimum in values:
         components = components_of(after)
-        removal = LARGEST if LARGEST in values else values[MINIMUM]
-        keep = components.kept(removal, spacing_mm)
+        removal = LARGEST if LARGEST in values else values[minimum]
+        keep = components.kept(removal, grid.voxel)
         after = np.zeros_like(mask)
         after[components.box] = keep[components.places]
     return after

@@ -4,6 +4,7 @@ Few cases decide, and a lesion that is removed is worse than a false blob that s
 removed that is as large as a true component, and a gain must be more than its noise.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -85,6 +86,7 @@ class _Evidence:
         self.patients = len({effect.patient for effect in effects if effect.there})
         _, self._owner = np.unique([effect.patient for effect in effects], return_inverse=True)
         self._scores = [effect.scores for effect in effects]
+        self.units = sorted({effect.unit for effect in effects})
 
     def trial(self, after: tuple[int, int], *, over: tuple[int, int] = (0, 0)) -> _Trial:
         """What the candidate `after` makes of the scores of the candidate `over`."""
@@ -92,7 +94,7 @@ class _Evidence:
         changes = scores[:, 1] - scores[:, 0]
         before, now, change = map(self._by_patient, (*scores.T, changes))
         fills, removal = after[0], REMOVALS[after[1]]
-        removes = LARGEST if isinstance(removal, str) else MINIMUM
+        removes = LARGEST if isinstance(removal, str) else MINIMUM[self.units[0]]
         rule = Rule(
             rule=FILL if fills else removes,
             value=None if fills or isinstance(removal, str) else removal,
@@ -117,7 +119,8 @@ def _chosen(evidence: _Evidence, components: ReferenceComponents) -> tuple[tuple
     if patients < LEAST_PATIENTS:
         have = "patient has" if patients == 1 else "patients have"
         return (), f"{patients} validation {have} it, at least {LEAST_PATIENTS} are needed"
-    places = [n for n, removal in enumerate(REMOVALS) if _may_be_tried(removal, components)]
+    units = evidence.units
+    places = [n for n, removal in enumerate(REMOVALS) if _may_be_tried(removal, components, units)]
     removals = {place: evidence.trial((0, place)) for place in places}
     passed = {place: trial for place, trial in removals.items() if not trial.objection}
     best = max(passed, key=lambda place: passed[place].gain, default=0)
@@ -130,14 +133,23 @@ def _chosen(evidence: _Evidence, components: ReferenceComponents) -> tuple[tuple
     if done:
         return tuple(trial.rule for trial in done), ""
     nearest = max((*removals.values(), filling), key=lambda trial: trial.gain)
-    smallest = f"a reference component has only {components.smallest_mm3:g} mm3"
-    return (), nearest.objection + ("" if removals else f" (no removal is tried: {smallest})")
+    untried = "" if removals else f" (no removal is tried: {_why(components, units)})"
+    return (), nearest.objection + untried
 
 
-def _may_be_tried(removal: str | float | None, components: ReferenceComponents) -> bool:
-    """Whether no reference would lose a component."""
+def _why(components: ReferenceComponents, units: Sequence[str]) -> str:
+    """Why no removal may be tried."""
+    if len(units) > 1:
+        return f"cases are measured in {' and '.join(units)}"
+    return f"a reference component has only {components.smallest[units[0]]:g} {units[0]}"
+
+
+def _may_be_tried(
+    removal: str | float | None, components: ReferenceComponents, units: Sequence[str]
+) -> bool:
+    """Whether it means the same in all cases, and no reference would lose a component."""
     if removal is None:
         return False
     if isinstance(removal, str):
         return components.most == 1
-    return removal <= components.smallest_mm3
+    return len(units) == 1 and removal <= components.smallest.get(units[0], math.inf)

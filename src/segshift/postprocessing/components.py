@@ -3,22 +3,26 @@
 Components touch by faces, edges or corners. All is computed within the mask's box.
 """
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
+
+from segshift.units import Grid
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceComponents:
-    """Of a structure's references: the smallest component, and the most that one of them has."""
+    """Of a structure's references: the smallest component, and the most that one of them has.
 
-    smallest_mm3: float = math.inf
+    The smallest is by the unit that its case is measured in.
+    """
+
+    smallest: Mapping[str, float] = field(default_factory=dict)
     most: int = 0
 
 
@@ -37,12 +41,14 @@ class Components:
         """How many voxels of each component lie in a mask (D, H, W) of the whole image."""
         return _tally(self.places, where[self.box], len(self.voxels))
 
-    def kept(self, removal: str | float | None, spacing_mm: Sequence[float]) -> np.ndarray:
-        """Which components stay: all, those of at least a volume in mm3, or the largest."""
+    def kept(self, removal: str | float | None, voxel: float) -> np.ndarray:
+        """Which components stay: all, those of at least a size in the unit of `voxel`, the largest.
+
+        `voxel` is what a voxel measures, as `Grid` says.
+        """
         if isinstance(removal, str):
             return np.asarray(np.arange(len(self.voxels)) == int(self.voxels.argmax()))
-        volume_mm3 = self.voxels * math.prod(spacing_mm)
-        return np.asarray((self.voxels > 0) & (volume_mm3 >= (removal or 0.0)))
+        return np.asarray((self.voxels > 0) & (self.voxels * voxel >= (removal or 0.0)))
 
 
 def components_of(mask: Mask) -> Components:
@@ -54,21 +60,25 @@ def components_of(mask: Mask) -> Components:
     return Components(box, places, _tally(places, mask[box], count + 1))
 
 
-def reference_components(mask: Mask, spacing_mm: Sequence[float]) -> ReferenceComponents:
+def reference_components(mask: Mask, spacing_mm: Sequence[float] | None) -> ReferenceComponents:
     """Those of one reference; `merged` with others it changes nothing where it is empty."""
+    grid = Grid(mask.shape, spacing_mm)
     if not mask.any():
         return ReferenceComponents()
     voxels = components_of(mask).voxels[1:]
-    smallest_mm3 = int(voxels.min()) * math.prod(spacing_mm)
-    return ReferenceComponents(smallest_mm3=smallest_mm3, most=len(voxels))
+    smallest = {grid.units.small_size: int(voxels.min()) * grid.voxel}
+    return ReferenceComponents(smallest=smallest, most=len(voxels))
 
 
 def merged(parts: Iterable[ReferenceComponents]) -> ReferenceComponents:
     """Of all references of the parts."""
     listed = [*parts]
+    smallest: dict[str, float] = {}
+    for part in listed:
+        for unit, size in part.smallest.items():
+            smallest[unit] = min(size, smallest.get(unit, size))
     return ReferenceComponents(
-        smallest_mm3=min((part.smallest_mm3 for part in listed), default=math.inf),
-        most=max((part.most for part in listed), default=0),
+        smallest=smallest, most=max((part.most for part in listed), default=0)
     )
 
 

@@ -8,9 +8,10 @@ import numpy as np
 from segshift.postprocessing.applying import mask_of
 from segshift.postprocessing.components import Mask, components_of, filled
 from segshift.postprocessing.rules import LARGEST
+from segshift.units import Grid
 
-VOLUMES_MM3 = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)  # those that are tried
-REMOVALS: tuple[str | float | None, ...] = (None, *VOLUMES_MM3, LARGEST)  # from mild to strong
+SIZES = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)  # that are tried; in mm3 of volumes
+REMOVALS: tuple[str | float | None, ...] = (None, *SIZES, LARGEST)  # from mild to strong
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,12 @@ class JudgedCase:
     labels: np.ndarray
     references: Sequence[np.ndarray | None]
     counted: np.ndarray
-    spacing_mm: tuple[float, ...]
+    spacing_mm: tuple[float, ...] | None
+
+    @property
+    def grid(self) -> Grid:
+        """What its voxels measure."""
+        return Grid(self.labels.shape, self.spacing_mm)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +40,13 @@ class Effect:
 
     The selection score is Dice where the reference has the structure, which is then `there`;
     elsewhere 1 if nothing is predicted, else 0. Which it is the reference alone decides, so no
-    candidate's mean rises because a case is missing from it.
+    candidate's mean rises because a case is missing from it. `unit` is that of the case's sizes.
     """
 
     patient: str
     there: bool
     scores: np.ndarray
+    unit: str
 
 
 def effects(case: JudgedCase, *, exclusive: bool) -> list[Effect | None]:
@@ -56,7 +63,8 @@ def effects(case: JudgedCase, *, exclusive: bool) -> list[Effect | None]:
         else:
             both = (mask, filled(mask, case.labels == 0 if exclusive else None))
             scores = np.array([_scores(each, wanted, case) for each in both])
-        found.append(Effect(patient=case.patient, there=there, scores=scores))
+        unit = case.grid.units.small_size
+        found.append(Effect(patient=case.patient, there=there, scores=scores, unit=unit))
     return found
 
 
@@ -67,7 +75,7 @@ def _scores(mask: Mask, reference: Mask, case: JudgedCase) -> list[float]:
     truth = int(np.count_nonzero(reference))
     scores = []
     for removal in REMOVALS:
-        keep = components.kept(removal, case.spacing_mm)
+        keep = components.kept(removal, case.grid.voxel)
         total = int(judged[keep].sum()) + truth
         scores.append(2 * int(overlap[keep].sum()) / total if total else 1.0)
     return scores

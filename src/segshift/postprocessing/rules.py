@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from segshift.errors import InputError
+from segshift.units import EVERY
 
 RECORD = "postprocessing.json"  # in the run's folder
-LARGEST, MINIMUM, FILL = "largest_component", "min_volume_mm3", "fill_holes"
+LARGEST, FILL = "largest_component", "fill_holes"
+# The removal of components by the unit of its bound: it is done to cases of that unit alone.
+MINIMUM = {each.small_size: f"min_{each.sized}_{each.small_size}" for each in EVERY}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """What is done to one structure, and why: the mean selection score with and without.
 
-    `value` is the volume in mm3 of `min_volume_mm3`, None for the others; `patients` are those of
-    validation who have the structure.
+    `value` is the least size of a rule of MINIMUM, such as the mm3 of `min_volume_mm3`, None for
+    the others; `patients` are those of validation who have the structure.
     """
 
     rule: str
@@ -43,7 +46,7 @@ class Choice:
 
 
 def common_rules(several: Sequence[Rules]) -> dict[str, tuple[Rule, ...]]:
-    """For an ensemble: what each of its members does, and of volumes the smallest."""
+    """For an ensemble: what each of its members does, and of least sizes the smallest."""
     first, *others = several
     kept: dict[str, tuple[Rule, ...]] = {}
     for name, rules in first.items():

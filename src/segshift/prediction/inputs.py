@@ -126,8 +126,8 @@ def share_of(cases: list[Case], shard: str | None) -> list[Case]:
     return cases[number - 1 :: of]
 
 
-def read_case_image(case: Case, plan: Plan) -> tuple[np.ndarray, tuple[float, ...]]:
-    """Intensities float32 (C, D, H, W) in RAS and the voxel size (z, y, x) in mm.
+def read_case_image(case: Case, plan: Plan) -> tuple[np.ndarray, tuple[float, ...] | None]:
+    """Intensities float32 (C, D, H, W) in RAS and the voxel size (z, y, x) in mm, None: unknown.
 
     Raises InputError naming the case for a broken file and for an image that does not go with the
     plan. A label that the manifest may name is not looked at.
@@ -135,7 +135,7 @@ def read_case_image(case: Case, plan: Plan) -> tuple[np.ndarray, tuple[float, ..
     case = replace(case, annotation=Annotation())
     geometry = check_headers(case)
     check_channels([case], [geometry], plan.channels)
-    check_voxels([case], [geometry], plan.spacing_mm)
+    check_voxels([case], [geometry], plan.spacing_mm, spacing_known=plan.spacing_known)
     try:
         image = np.concatenate([read_image(path) for path in case.images])
     except InputError as error:
@@ -144,7 +144,7 @@ def read_case_image(case: Case, plan: Plan) -> tuple[np.ndarray, tuple[float, ..
         raise InputError(
             f"case {case.id!r}: {bad} voxels of {case.images[0]} are NaN or infinite; mend the file"
         )
-    return image, geometry.spacing_mm
+    return image, geometry.known_mm
 
 
 def _images(top: Path, without: Path) -> Iterator[Case]:

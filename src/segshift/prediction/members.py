@@ -82,7 +82,8 @@ def load_ensemble(
                 "ensemble is of runs of one task on the same channels"
             )
         plan = run.plan
-        sight = (plan.view, plan.spacing_mm, plan.normalisation, plan.interpolation, plan.crop)
+        scale = (plan.spacing_mm, plan.spacing_known)
+        sight = (plan.view, scale, plan.normalisation, plan.interpolation, plan.crop)
         together.setdefault(sight, []).append(run.module.network.to(device).eval())
         plans.setdefault(sight, plan)
     chosen = changed(first.module.prediction, options)
@@ -97,7 +98,7 @@ def load_ensemble(
 def streams_of(
     ensemble: Ensemble,
     image: np.ndarray,
-    spacing_mm: Sequence[float],
+    spacing_mm: Sequence[float] | None,
     *,
     doubts: bool,
     autocast: torch.dtype | None = None,

@@ -30,8 +30,10 @@ from segshift.errors import InputError
 from segshift.prediction.drafts import Drafts, remove_orphans
 from segshift.prediction.inputs import PROBABILITIES, UNCERTAINTY, input_key, written_name
 from segshift.tasks import Task
+from segshift.units import EVERY, Grid
 
 DONE, FAILED = "done", "failed"  # the status of a line
+SIZES = tuple(f"{units.sized}_{units.size}" for units in EVERY if units.known)  # physical ones
 ABOUT, LOCK = "structures.json", "predictions.lock"
 MAPS = {"probability": PROBABILITIES, "entropy": UNCERTAINTY, "disagreement": UNCERTAINTY}
 
@@ -95,10 +97,19 @@ class Output:
             mask = labels if number is None else labels >> number & 1
             save_label(path, mask, like=like)
 
-    def columns(self) -> list[str]:
-        """Of the table: of the case, then of each structure."""
-        each = ("voxels", "volume_ml", "entropy", "predicted_dice")
-        parts = [f"{structure}_{name}" for structure in self.structures for name in each]
+    def columns(self, lines: Iterable[Mapping[str, object]]) -> list[str]:
+        """Of a table of these lines: of the case, then of each structure.
+
+        Columns of physical sizes are there if a line has a value.
+        """
+        measured = {name for line in lines for name, value in line.items() if value}
+        each = ("voxels", *SIZES, "entropy", "predicted_dice")
+        parts = [
+            f"{structure}_{name}"
+            for structure in self.structures
+            for name in each
+            if name not in SIZES or f"{structure}_{name}" in measured
+        ]
         return ["case", "status", "seconds", "predicted_dice", *parts, "masks", "input", "message"]
 
     def lines(self) -> dict[str, dict[str, str]]:
@@ -206,35 +217,46 @@ class Output:
             if path == own or len(after) < len(before):
                 self._write(path, after)
 
-    def _write(self, path: Path, lines: Iterable[Mapping[str, str]]) -> None:
+    def _write(self, path: Path, lines: Sequence[Mapping[str, object]]) -> None:
         with _draft(path).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self.columns(), lineterminator="\n")
+            writer = csv.DictWriter(file, self.columns(lines), restval="", lineterminator="\n")
             writer.writeheader()
             writer.writerows(lines)
         _draft(path).replace(path)
 
     def add(self, line: Mapping[str, object]) -> None:
-        """Append a case's line to this process' table."""
+        """Append a case's line to this process' table, which gets the columns that it needs."""
         table = self.folder / self.table
-        with self.locked(), table.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self.columns(), restval="", lineterminator="\n").writerow(line)
+        with self.locked():
+            with table.open(newline="", encoding="utf-8") as file:
+                columns = next(csv.reader(file))
+            if not line.keys() <= set(columns):
+                self._write(table, [*_lines(table), line])
+                return
+            with table.open("a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, columns, restval="", lineterminator="\n").writerow(line)
 
 
 def measured(
     labels: np.ndarray,
     task: Task,
     *,
-    spacing_mm: Sequence[float],
+    spacing_mm: Sequence[float] | None,
     entropy: Sequence[float],
     predicted_dice: Sequence[float],
 ) -> dict[str, str]:
-    """Columns of the table for a predicted case; what is not defined is empty."""
+    """Columns of the table for a predicted case; what is not defined is empty.
+
+    Without a spacing the number of voxels is all there is to tell of a size.
+    """
     values: dict[str, float] = {}
-    voxel_ml = float(np.prod(spacing_mm)) / 1000
+    grid = Grid(labels.shape, spacing_mm)
+    size = f"{grid.units.sized}_{grid.units.size}"
     for number, mask in enumerate(task.predicted(labels)):
         name, voxels = task.structures[number], int(np.count_nonzero(mask))
         values[f"{name}_voxels"] = voxels
-        values[f"{name}_volume_ml"] = voxels * voxel_ml
+        if size in SIZES:
+            values[f"{name}_{size}"] = grid.size(voxels)
         values[f"{name}_entropy"] = entropy[number]
         values[f"{name}_predicted_dice"] = predicted_dice[number]
     defined = [value for value in predicted_dice if not math.isnan(value)]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from segshift.prediction.outputs import Output
 
 SOFTWARE = f"segshift {__version__}"
+NOT_RESAMPLED = "no physical size: voxels were taken for those of the plan, not resampled"
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
@@ -87,6 +88,7 @@ def predict(config: DictConfig) -> None:
         for case in others:
             output.forget(done[case.id])
     unexpected: Exception | None = None
+    unsized = 0
     with torch.inference_mode():
         for case in tracked(left, "predicting", total=len(left)):
             start, key = time.monotonic(), input_key(case)
@@ -105,6 +107,9 @@ def predict(config: DictConfig) -> None:
             seconds = f"{time.monotonic() - start:.2f}"
             files = {"masks": output.mask_names(case), "input": key}
             output.add({"case": case.id, "status": DONE, "seconds": seconds, **files, **values})
+            unsized += values.get("message") == NOT_RESAMPLED
+    if unsized:
+        print(f"note:      {unsized} case(s) have {NOT_RESAMPLED}")
     print(f"output:    {output.folder}, {output.table}")
     if unexpected:
         raise unexpected  # a fault of the program: the other cases are there all the same
@@ -172,13 +177,15 @@ def _predict_case(
             exclusive=output.exclusive,
         )
         output.save(case, labels, task=task, drafts=maps, software=SOFTWARE)
-    return measured(
+    unsized = spacing_mm is None and any(group.plan.spacing_known for group in ensemble.groups)
+    values = measured(
         labels,
         task,
         spacing_mm=spacing_mm,
         entropy=found.entropy,
         predicted_dice=found.predicted_dice,
     )
+    return {**values, "message": NOT_RESAMPLED} if unsized else values
 
 
 def _check(config: DictConfig) -> None:

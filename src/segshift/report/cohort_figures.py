@@ -1,4 +1,4 @@
-"""The figures of a cohort's fingerprint: spacing, intensities and volumes, one lane per site."""
+"""The figures of a cohort's fingerprint: spacing, intensities and sizes, one lane per site."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,36 +22,43 @@ def write_cohort_figures(
     channels: Sequence[str],
     structures: Sequence[str],
 ) -> list[Path]:
-    """Write spacing.png, intensities.png and, if there are structures, volumes.png to `folder`."""
+    """Write to `folder` intensities.png, spacing.png where one is known, and volumes.png.
+
+    The last is of structures, if there are any, and called areas.png where all cases are pictures.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    figures = {
-        "spacing": spacing_figure(facts),
-        "intensities": intensity_figure(facts, channels=channels),
-    }
+    known = any(one.grid.units.known for one in facts)
+    figures = {"spacing": spacing_figure(facts)} if known else {}
+    figures["intensities"] = intensity_figure(facts, channels=channels)
     if structures:
-        figures["volumes"] = volume_figure(facts, structures=structures)
+        sized = "areas" if all(one.grid.units.flat for one in facts) else "volumes"
+        figures[sized] = size_figure(facts, structures=structures)
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png")
     return [folder / f"{name}.png" for name in figures]
 
 
 def spacing_figure(facts: Sequence[CaseFacts]) -> Figure:
-    """Voxel size along each axis, a dot per case."""
+    """Voxel size along each axis, a dot per case that has a known one."""
     figure, panels = _panels([f"spacing {letter}, mm" for letter in AXES], facts)
     for axis, panel in enumerate(panels):
         for lane, own in enumerate(by_site(facts).values()):
-            values = np.array([one.spacing_mm[axis] for one in own])
+            known_mm = [one.grid.spacing_mm for one in own if one.grid.spacing_mm is not None]
+            values = np.array([spacing_mm[axis] for spacing_mm in known_mm])
             _dots(panel, values, lane=lane, colour=OKABE_ITO[5])
     return figure
 
 
-def volume_figure(facts: Sequence[CaseFacts], *, structures: Sequence[str]) -> Figure:
-    """Volume of each structure, a dot per case that has it, the median as a bar."""
-    figure, panels = _panels([f"{name}, ml" for name in structures], facts)
-    for place, panel in enumerate(panels):
+def size_figure(facts: Sequence[CaseFacts], *, structures: Sequence[str]) -> Figure:
+    """Size of each structure in each unit, a dot per case that has it, the median as a bar."""
+    units = list(dict.fromkeys(one.grid.units.size for one in facts))
+    shown = [(place, name, unit) for place, name in enumerate(structures) for unit in units]
+    figure, panels = _panels([f"{name}, {unit}" for _, name, unit in shown], facts)
+    for (place, _, unit), panel in zip(shown, panels, strict=True):
         for lane, own in enumerate(by_site(facts).values()):
-            values = np.array([one.volume_ml(place) for one in own if one.counts[place]])
+            here = [one for one in own if one.grid.units.size == unit and one.counts[place]]
+            values = np.array([one.size(place) for one in here])
             _dots(panel, values, lane=lane, colour=OKABE_ITO[place % len(OKABE_ITO)])
     return figure
 

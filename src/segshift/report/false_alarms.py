@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from segshift.metrics import FalseAlarm, FalseAlarmVolume, measure_of
+from segshift.metrics import FalseAlarm, FalseAlarmVolume, measure_of, measured_by
 from segshift.report.measures import lines_of, records
 from segshift.report.study_words import train_label
 from segshift.results import place_name
@@ -25,12 +25,18 @@ def false_alarm_sentence(rows: pd.DataFrame, *, structures: Sequence[str]) -> st
 
 
 def false_alarm_lines(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """The false alarms of a run, the largest first, each with its `ml`."""
+    """The false alarms of a run, the largest first, each with its `size` and the `unit` of it.
+
+    Those of one unit stand together.
+    """
     keys = ["set", "site", "case", "structure"]
     known = _known(rows)
-    volumes = rows[rows["metric"] == FalseAlarmVolume.name].set_index(keys)["value"].rename("ml")
-    alarms = known[known["value"] > 0][keys].join(volumes, on=keys)
-    return records(alarms.sort_values(["ml", *keys], ascending=[False, True, True, True, True]))
+    units = {name: measure.unit for name, measure in measured_by([FalseAlarmVolume()]).items()}
+    sizes = rows[rows["metric"].isin(units)].dropna(subset=["value"]).set_index(keys)
+    sizes = sizes.assign(size=sizes["value"], unit=sizes["metric"].map(units))[["size", "unit"]]
+    alarms = known[known["value"] > 0][keys].join(sizes, on=keys)
+    order = ["unit", "size", *keys]
+    return records(alarms.sort_values(order, ascending=[True, False, *(True for _ in keys)]))
 
 
 def false_alarm_answers(gaps: pd.DataFrame, *, sites: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ from segshift.cohort.fingerprint import (
     StructureFacts,
     fingerprint,
 )
+from segshift.units import mixed_told
 
 ALL = "all"
 AXES = ("z", "y", "x")
@@ -48,7 +49,11 @@ def print_fingerprint(
         table.add_column(Text(column), justify="right", overflow="fold")
     for title, cells in _rows(columns, channels=channels, structures=structures):
         table.add_row(Text(title), *cells)
-    (console or Console()).print(table)
+    console = console or Console()
+    console.print(table)
+    known = {site: [one.grid.units.known for one in own] for site, own in sites.items()}
+    if told := mixed_told(known):
+        console.print(Text(f"sizes: {told}"))
 
 
 def _rows(
@@ -59,8 +64,7 @@ def _rows(
         ("cases", [str(p.cases) for p in prints]),
         ("patients", [str(p.patients) for p in prints]),
     ]
-    for axis, letter in enumerate(AXES):
-        rows.append((f"spacing {letter}, mm", [_spread(p.spacing_mm[axis]) for p in prints]))
+    rows += _spacings(prints)
     for axis, letter in enumerate(AXES):
         rows.append((f"size {letter}, voxels", [_spread(p.shape[axis]) for p in prints]))
     count = len(prints[0].whole)
@@ -73,9 +77,24 @@ def _rows(
             rows.append(("  mean +- sd", [_moments(one) for one in found]))
     for place, name in enumerate(structures):
         here = [p.structures[place] for p in prints]
-        rows.append((f"{name}, ml", [_spread(one.volume_ml) for one in here]))
+        for unit in dict.fromkeys(unit for one in here for unit in one.sizes):
+            rows.append((f"{name}, {unit}", [_spread(one.sizes.get(unit)) for one in here]))
+        if not any(one.sizes for one in here):
+            rows.append((name, ["-" for _ in here]))
         rows.append(("  present in cases", [_present(one) for one in here]))
         rows.append(("  share of voxels", [_share(one) for one in here]))
+    return rows
+
+
+def _spacings(prints: Sequence[Fingerprint]) -> list[tuple[str, list[str]]]:
+    """Of the cases whose spacing is known, and how many those are that state no physical size."""
+    rows = []
+    if any(p.spacing_mm for p in prints):
+        for axis, letter in enumerate(AXES):
+            spreads = [p.spacing_mm[axis] if p.spacing_mm else None for p in prints]
+            rows.append((f"spacing {letter}, mm", [_spread(spread) for spread in spreads]))
+    if any(p.unsized for p in prints):
+        rows.append(("no physical size", [f"{p.unsized} of {p.cases}" for p in prints]))
     return rows
 
 

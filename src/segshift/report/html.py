@@ -17,6 +17,7 @@ from segshift.report.measures import (
     main_metrics,
     measured,
     records,
+    sizes_told,
     the_worst_site,
     written,
 )
@@ -132,6 +133,7 @@ def _tables(about: Subject) -> Content:
         "chosen": about.measure.name,
         "chosen_digits": digits(about.measure),
         "summary": summary,
+        "sizes_told": sizes_told(about.rows, about.measures),
         "has_gap": any(line.name == GAP for line in summary),
         "has_worst": any(line.name == WORST for line in summary),
         "has_false_alarms": any(each.name == FalseAlarm.name for each in every),

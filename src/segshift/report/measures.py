@@ -10,8 +10,10 @@ from segshift.metrics import FalseAlarm, Measure
 from segshift.results import IN_DOMAIN, MEAN, Measures
 from segshift.results.shrinkage import WorstSite, site_means, worst_site
 from segshift.results.tables import estimates
+from segshift.units import COUNTED, PHYSICAL, mixed_told
 
 HEADINGS = {FalseAlarm.name: "false alarms"}  # in place of the name
+TENTHS = {"mm"} | COUNTED  # units of which a tenth is enough
 BESIDE = 2  # declared metrics beside the chosen one in the first table
 
 
@@ -19,6 +21,14 @@ def measured(rows: pd.DataFrame, measures: Measures) -> list[Measure]:
     """Of the measures, as declared, those that have a value in any row."""
     known = set(rows.loc[rows["value"].notna(), "metric"])
     return [measure for name, measure in measures.items() if name in known]
+
+
+def sizes_told(rows: pd.DataFrame, measures: Measures) -> str:
+    """A sentence where some cases were measured in mm and others in pixels; else ""."""
+    units = {name: one.unit for name, one in measures.items() if one.unit in PHYSICAL | COUNTED}
+    cases = rows[rows["metric"].isin(units)].drop_duplicates(["set", "case"])
+    known = cases["metric"].map(units).isin(PHYSICAL)
+    return mixed_told({str(set_): own.to_list() for set_, own in known.groupby(cases["set"])})
 
 
 def main_metrics(measures: Iterable[Measure], measure: Measure) -> list[Measure]:
@@ -61,8 +71,8 @@ def are_fractions(values: "pd.Series[float]") -> bool:
 
 
 def digits(measure: Measure) -> int:
-    """Decimals worth showing: a tenth of a millimetre, else three."""
-    return 1 if measure.unit == "mm" else 3
+    """Decimals worth showing: a tenth of a millimetre, pixel or voxel, else three."""
+    return 1 if measure.unit in TENTHS else 3
 
 
 def written(value: float | None, decimals: int) -> str:

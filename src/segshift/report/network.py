@@ -16,7 +16,7 @@ from segshift.plan import Plan
 if TYPE_CHECKING:
     from segshift.module import SegmentationModule
 
-COLUMNS = ("stage", "voxels", "voxel in mm", "channels", "convolutions", "kernels")
+COLUMNS = ("stage", "voxels", "voxel in {length}", "channels", "convolutions", "kernels")
 PREFIXES = ("", "k", "M", "G", "T", "P")
 
 
@@ -52,7 +52,7 @@ def print_network(numbers: Mapping[str, Any], *, console: Console | None = None)
     for name, value in tables["facts"].items():
         console.print(f"{name + ':':<17} {value}", highlight=False, markup=False)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in COLUMNS:
+    for column in tables["columns"]:
         table.add_column(column, overflow="fold")
     for line in tables["stages"]:
         table.add_row(*line)
@@ -83,15 +83,16 @@ def network_tables(numbers: Mapping[str, Any]) -> dict[str, Any]:
         )
         for index, stage in enumerate(numbers["stages"])
     ]
-    return {"facts": facts, "columns": COLUMNS, "stages": stages}
+    columns = [column.format(length=numbers["length"]) for column in COLUMNS]
+    return {"facts": facts, "columns": columns, "stages": stages}
 
 
 def _receptive_field(numbers: Mapping[str, Any]) -> str:
     field, patch = numbers["receptive_field"], numbers["patch"]
     if field is None:
         return "up to the whole patch: it has operations that look further than a kernel"
-    extent = [n * mm for n, mm in zip(field, numbers["spacing_mm"], strict=True)]
-    text = f"{_edges(field)} voxels, {_edges(extent)} mm"
+    extent = [n * edge for n, edge in zip(field, numbers["spacing_mm"], strict=True)]
+    text = f"{_edges(field)} voxels, {_edges(extent)} {numbers['length']}"
     if numbers["context"]:
         text += f", in {2 * numbers['context'] + 1} slices"
     larger = any(n > edge for n, edge in zip(field, patch, strict=True))

@@ -9,15 +9,14 @@ from typing import Any
 import pandas as pd
 
 from segshift.metrics import Measure
-from segshift.postprocessing import RECORD
+from segshift.postprocessing import MINIMUM, RECORD
 from segshift.report.measures import decimals_beside, digits, heading, written
 from segshift.report.slices import sets_of
 
 RULES = {
     "largest_component": "only the largest component is kept",
-    "min_volume_mm3": "components below {value:g} mm3 are removed",
     "fill_holes": "holes are filled",
-}
+} | {rule: f"components below {{value:g}} {unit} are removed" for unit, rule in MINIMUM.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,10 @@ SHOWN_FAILURES = 6
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One slice: image (H, W), masks of the structures (K, H, W), pixel spacing in mm (y, x)."""
+    """One slice: image (H, W), masks of the structures (K, H, W), pixel spacing (y, x).
+
+    Where it is not known, pixels are square: it is there for the picture's proportions.
+    """
 
     image: NDArray[np.float32]
     reference: NDArray[np.bool_]

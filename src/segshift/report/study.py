@@ -12,6 +12,7 @@ from segshift.metrics import Dice, FalseAlarm, Measure
 from segshift.report.false_alarms import false_alarm_answers
 from segshift.report.figures import colours_of
 from segshift.report.lanes import HEIGHT
+from segshift.report.measures import sizes_told
 from segshift.report.page import drawn, rendered
 from segshift.report.study_attribution import KINDS, pair_verdicts, read_attributions
 from segshift.report.study_curves import area_lines, curves_figure, curves_sentence
@@ -112,6 +113,7 @@ def _head(about: Subject) -> Content:
         "chosen": about.measure.name,
         "chosen_by": chosen_by,
         "postprocessed": about.postprocessed,
+        "sizes_told": sizes_told(about.study.rows, about.study.measures),
         "oracle_warning": oracle,
         "overview": overview(gaps, measure=about.measure),
         "answers": answers(gaps, measure=about.measure, sites=about.sites),

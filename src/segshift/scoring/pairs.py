@@ -24,11 +24,14 @@ from segshift.splits.split import MARKS, set_name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A reference, its prediction as a case of its own (None: a miss), and the voxel size."""
+    """A reference, its prediction as a case of its own (None: a miss), and the voxel size in mm.
+
+    The size is None where nobody stated it.
+    """
 
     case: Case
     prediction: Case | None
-    spacing_mm: tuple[float, ...]
+    spacing_mm: tuple[float, ...] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +96,7 @@ def pair_files(
         prediction = None if path is None else _prediction(case, path, cohort, rules)
         try:
             both = case if path is None else _beside(case, path)
-            spacing_mm = check_headers(both).spacing_mm
+            spacing_mm = check_headers(both).known_mm
         except InputError as error:
             broken[case.id] = str(error)
             continue

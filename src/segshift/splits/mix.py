@@ -19,6 +19,7 @@ from segshift.splits.parts import largest_part, reach
 from segshift.splits.sites import leave_site_out, random
 from segshift.splits.split import IN_DOMAIN, Split, set_name
 from segshift.splits.strata import Patient, cases_of, proportional, strata
+from segshift.units import NO_PHYSICAL_SIZE, Grid
 
 WIDER = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)  # tolerances that are tried, to advise one
 
@@ -69,9 +70,9 @@ def prevalence(
     pool = [case for case in home.tests[IN_DOMAIN] if case.annotation.annotated[place]]
     if not pool:
         raise InputError(f"split.structure={structure}: no case of {IN_DOMAIN} annotates it")
-    measured = _volumes_ml(pool, place)
+    measured = _sizes(pool, place, unit="ml" if volumes else None)
     patients = proportional(strata(pool, seed))
-    present = {identity: float(ml > 0) for identity, ml in measured.items()}
+    present = {identity: float(size > 0) for identity, size in measured.items()}
     sets = {}
     for kind, option, targets, of_case in (
         ("prevalence", "prevalence", shares, present),
@@ -131,17 +132,27 @@ def _part(
     )
 
 
-def _volumes_ml(cases: Sequence[Case], place: int) -> dict[str, float]:
-    """By case the volume of the structure at `place`, from the labels alone."""
+def _sizes(cases: Sequence[Case], place: int, *, unit: str | None) -> dict[str, float]:
+    """By case the size of the structure at `place`, from the labels alone.
+
+    Raises InputError for a case that is not measured in the `unit`, if one is wanted.
+    """
     with ThreadPoolExecutor(threads()) as pool:
-        volumes = pool.map(lambda case: _volume_ml(case, place), cases)
-        bar = tracked(volumes, "structure volumes", total=len(cases))
-        return {case.id: volume for case, volume in zip(cases, bar, strict=True)}
+        sizes = pool.map(lambda case: _size(case, place, unit=unit), cases)
+        bar = tracked(sizes, "structure sizes", total=len(cases))
+        return {case.id: size for case, size in zip(cases, bar, strict=True)}
 
 
-def _volume_ml(case: Case, place: int) -> float:
-    voxels = int(np.count_nonzero(load_label(case) == place + 1))
-    return voxels * math.prod(check_headers(case).spacing_mm) / 1000
+def _size(case: Case, place: int, *, unit: str | None) -> float:
+    geometry = check_headers(case)
+    grid = Grid(geometry.shape, geometry.known_mm)
+    if unit and grid.units.size != unit:
+        why = f"is a picture, in {grid.units.size}" if grid.units.known else NO_PHYSICAL_SIZE
+        raise InputError(
+            f"split.volume_ml: how many ml a structure has in case {case.id!r} cannot be said "
+            f"({why}); take split.prevalence, the share of cases that have it"
+        )
+    return grid.size(int(np.count_nonzero(load_label(case) == place + 1)))
 
 
 def _wanted(

@@ -1,6 +1,6 @@
 """How well people agree on a case: the yardstick beside a network's numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ def rater_scores(
     task: Task,
     drawn: Mapping[str, np.ndarray],
     reference: np.ndarray,
-    spacing_mm: tuple[float, ...],
+    spacing_mm: Sequence[float] | None,
     *,
     annotation: Annotation,
 ) -> dict[str, list[Score]]:

@@ -8,7 +8,7 @@ import torch
 
 from segshift.errors import InputError
 from segshift.losses import IGNORE
-from segshift.metrics import Measure, Metric, measure_of
+from segshift.metrics import Measure, Metric, measured_by
 from segshift.tasks.task import Loss, Output, Score, deeply_supervised, scored, with_false_alarms
 
 
@@ -53,8 +53,8 @@ class Regions:
 
     @property
     def measures(self) -> Mapping[str, Measure]:
-        """What is measured of every case, by name."""
-        return {metric.name: measure_of(metric) for metric in self.metrics}
+        """What may be measured, by name: lengths and sizes in the units of any case."""
+        return measured_by(self.metrics)
 
     def loss(self, loss: Loss, output: Output, batch: Mapping[str, Any]) -> torch.Tensor:
         """The loss on the regions of `label`, in deep supervision too."""
@@ -96,7 +96,7 @@ class Regions:
         self,
         prediction: np.ndarray,
         reference: np.ndarray,
-        spacing_mm: tuple[float, ...],
+        spacing_mm: Sequence[float] | None,
         *,
         annotated: Sequence[bool],
     ) -> Iterator[Score]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from segshift.metrics import Measure, Metric, measure_of
+from segshift.metrics import Measure, Metric, measured_by
 from segshift.tasks.task import Loss, Output, Score, deeply_supervised, scored, with_false_alarms
 
 
@@ -23,8 +23,8 @@ class Semantic:
 
     @property
     def measures(self) -> Mapping[str, Measure]:
-        """What is measured of every case, by name."""
-        return {metric.name: measure_of(metric) for metric in self.metrics}
+        """What may be measured, by name: lengths and sizes in the units of any case."""
+        return measured_by(self.metrics)
 
     def loss(self, loss: Loss, output: Output, batch: Mapping[str, Any]) -> torch.Tensor:
         """The loss on `label`, in deep supervision too."""
@@ -59,7 +59,7 @@ class Semantic:
         self,
         prediction: np.ndarray,
         reference: np.ndarray,
-        spacing_mm: tuple[float, ...],
+        spacing_mm: Sequence[float] | None,
         *,
         annotated: Sequence[bool],
     ) -> Iterator[Score]:

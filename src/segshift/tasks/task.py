@@ -14,6 +14,7 @@ from segshift.metrics import (
     Measure,
     Metric,
     check_metrics,
+    measure_of,
 )
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -44,7 +45,10 @@ class Task(Protocol):
 
     @property
     def measures(self) -> Mapping[str, Measure]:
-        """What is measured of every case, by name; pages and tables are about the first."""
+        """What may be measured, by name: lengths and sizes in the units of any case.
+
+        Pages and tables are about the first of those that were measured.
+        """
         ...
 
     def loss(self, loss: Loss, output: Output, batch: Mapping[str, Any]) -> torch.Tensor:
@@ -79,11 +83,14 @@ class Task(Protocol):
         self,
         prediction: np.ndarray,
         reference: np.ndarray,
-        spacing_mm: tuple[float, ...],
+        spacing_mm: Sequence[float] | None,
         *,
         annotated: Sequence[bool],
     ) -> Iterator[Score]:
-        """Every metric of every structure of one case whose structures are partly `annotated`."""
+        """Every metric of every structure of one case whose structures are partly `annotated`.
+
+        Without a spacing all is measured in pixels.
+        """
         ...
 
 
@@ -104,7 +111,7 @@ def scored(
     metrics: Sequence[Metric],
     prediction: np.ndarray,
     reference: np.ndarray,
-    spacing_mm: tuple[float, ...],
+    spacing_mm: Sequence[float] | None,
     *,
     annotated: Sequence[bool],
 ) -> Iterator[Score]:
@@ -115,7 +122,8 @@ def scored(
         if known:
             pair = MaskPair(predicted & counted, referred, spacing_mm)
             for metric in metrics:
-                yield Score(structure, pair.ref_voxels == 0, metric.name, metric.of(pair))
+                name = measure_of(metric, pair.units).name
+                yield Score(structure, pair.ref_voxels == 0, name, metric.of(pair))
 
 
 def with_false_alarms(metrics: Sequence[Metric]) -> tuple[Metric, ...]:
@@ -124,9 +132,9 @@ def with_false_alarms(metrics: Sequence[Metric]) -> tuple[Metric, ...]:
     Raises InputError as `check_metrics` does.
     """
     check_metrics(metrics)
-    names = {metric.name for metric in metrics}
-    more = (FalseAlarm(), FalseAlarmVolume())
-    return (*metrics, *(metric for metric in more if metric.name not in names))
+    names = {measure_of(metric).name for metric in metrics}
+    more: tuple[Metric, ...] = (FalseAlarm(), FalseAlarmVolume())
+    return (*metrics, *(metric for metric in more if measure_of(metric).name not in names))
 
 
 def _strided(label: torch.Tensor, size: torch.Size) -> torch.Tensor:

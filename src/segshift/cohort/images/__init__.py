@@ -1,8 +1,8 @@
 """Image files to arrays in one convention: axes (channel, z, y, x), RAS orientation, mm.
 
 NIfTI, NRRD, MetaImage, PNG, JPEG, BMP, TIFF and folders of DICOM slices. A 2D image is a volume of
-one slice; formats that carry no voxel size get 1 mm. `save_label`, `save_map` and
-`save_segmentation` go the way back.
+one slice; where a file states no voxel size it is unknown, and 1 stands for it. `save_label`,
+`save_map` and `save_segmentation` go the way back.
 """
 
 import itertools

@@ -28,21 +28,34 @@ RAS = np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """What a header says: channels, shape in voxels (z, y, x), spacing_mm (z, y, x), RAS affine."""
+    """What a header says: channels, shape in voxels (z, y, x), spacing_mm (z, y, x), RAS affine.
+
+    Where nobody stated a spacing it is not known: then `spacing_mm` is nominal, 1 for a voxel.
+    """
 
     channels: int
     shape: tuple[int, ...]
     spacing_mm: tuple[float, ...]
     affine: tuple[tuple[float, ...], ...]
+    spacing_known: bool = True
+
+    @property
+    def known_mm(self) -> tuple[float, ...] | None:
+        """The spacing, or None where nobody stated it: for whoever measures."""
+        return self.spacing_mm if self.spacing_known else None
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A file as it is stored: shape (i, j, k), channels, affine (4, 4) from (i, j, k) to RAS mm."""
+    """A file as it is stored: shape (i, j, k), channels, affine (4, 4) from (i, j, k) to RAS mm.
+
+    Of a file that states no voxel size the affine is one of 1 a voxel.
+    """
 
     shape: tuple[int, int, int]
     channels: int
     affine: np.ndarray
+    spacing_known: bool = True
 
 
 def geometry_of(header: Header) -> Geometry:
@@ -56,6 +69,7 @@ def geometry_of(header: Header) -> Geometry:
         shape=tuple(header.shape[i] for i in order)[::-1],
         spacing_mm=tuple(float(s) for s in spacing)[::-1],
         affine=tuple(tuple(float(v) for v in row) for row in ras),
+        spacing_known=header.spacing_known,
     )
 
 

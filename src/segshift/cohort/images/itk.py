@@ -20,6 +20,7 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _LOCK = threading.Lock()
 _KEPT: list[int] = []  # the real stderr, then one entry for each thread that wants silence
 NRRD = (".nrrd", ".nhdr")
+SIZES = ("spacings", "space directions", "elementspacing", "elementsize")  # of voxels
 LONGEST_FIELD = 500  # bytes of a header's line; directions in 4D take 400
 LONGEST_NAME = 250
 LONGEST_HEADER = 1 << 20  # bytes; NRRD key/value pairs of segmentations take some ten thousand
@@ -49,7 +50,8 @@ def read_header(path: Path) -> Header:
         raise InputError(f"{path}: a time series of vectors; save one volume a file")
     i, j, k = (*size, 1)[:3]
     affine = LPS_TO_RAS @ _lps_affine(reader, len(size))
-    return Header((i, j, k), size[3] if len(size) == 4 else components, affine)
+    channels = size[3] if len(size) == 4 else components
+    return Header((i, j, k), channels, affine, spacing_known=_states_size(path))
 
 
 def read_voxels(path: Path) -> np.ndarray:
@@ -151,6 +153,16 @@ def _lps_affine(reader: Any, dimension: int) -> np.ndarray:  # noqa: ANN401
     return affine
 
 
+def _states_size(path: Path) -> bool:
+    """Whether the header has a field with the voxel size.
+
+    NRRD writes NaN or none for an axis that has none, as that of channels.
+    """
+    fields, _ = _fields(path)
+    axes = re.findall(r"\([^)]*\)|\S+", " ".join(fields.get(name, "") for name in SIZES).lower())
+    return len([axis for axis in axes if "nan" not in axis and axis != "none"]) > 1
+
+
 def files_of(path: Path) -> tuple[Path, ...]:
     """The header's file, and that of the voxels where they lie in one of their own."""
     _, _, data = _held(path)
@@ -159,17 +171,10 @@ def files_of(path: Path) -> tuple[Path, ...]:
 
 def _held(path: Path) -> tuple[int, float, Path | None]:
     """How many bytes of voxels are stored, how many each may stand for, and a file of their own."""
-    with path.open("rb") as file:
-        head = file.read(LONGEST_HEADER)
-    nrrd = head.startswith(b"NRRD")
-    end = re.search(rb"\r?\n\r?\n" if nrrd else rb"(?im)^ElementDataFile[^\n]*\n?", head)
-    text = head[: end.end() if end else len(head)].decode("latin-1")
-    fields = {
-        key.strip().lower(): value.strip()
-        for key, value in re.findall(r"(?m)^([\w ]+?)\s*[:=]\s*(.*?)\r?$", text)
-    }
+    nrrd = path.suffix.lower() in NRRD
+    fields, end = _fields(path)
     data = fields.get("data file" if nrrd else "elementdatafile") or fields.get("datafile", "LOCAL")
-    held = path.stat().st_size - (end.end() if end else 0)
+    held = path.stat().st_size - end
     file_of_data = None
     if data.upper() != "LOCAL":
         file_of_data = (path.parent / data).resolve()
@@ -185,3 +190,14 @@ def _held(path: Path) -> tuple[int, float, Path | None]:
         return held, DEFLATE_LIMIT, file_of_data
     # As text, a number takes at least a digit and a space, and at most eight bytes as binary.
     return held, 1 if encoding == "raw" else 4, file_of_data
+
+
+def _fields(path: Path) -> tuple[dict[str, str], int]:
+    """The header's fields by their names in small letters, and where it ends; 0 if nowhere."""
+    with path.open("rb") as file:
+        head = file.read(LONGEST_HEADER)
+    nrrd = path.suffix.lower() in NRRD
+    end = re.search(rb"\r?\n\r?\n" if nrrd else rb"(?im)^ElementDataFile[^\n]*\n?", head)
+    text = head[: end.end() if end else len(head)].decode("latin-1")
+    found = re.findall(r"(?m)^([\w ]+?)\s*[:=]\s*(.*?)\r?$", text)
+    return {key.strip().lower(): value.strip() for key, value in found}, end.end() if end else 0

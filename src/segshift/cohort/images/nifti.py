@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -35,7 +36,18 @@ def read_header(path: Path) -> Header:
     )
     i, j, k = (*shape, 1)[:3]
     channels = shape[3] if len(shape) == 4 else 1
-    return Header((i, j, k), channels, np.asarray(image.affine, dtype=np.float64))
+    affine = np.asarray(image.affine, dtype=np.float64)
+    return Header((i, j, k), channels, affine, spacing_known=_states_size(image.header))
+
+
+def _states_size(header: Any) -> bool:  # noqa: ANN401
+    """Whether somebody filled in the voxel size: not where all that tells of it is as it began.
+
+    Many files leave out the unit, which is mm all the same.
+    """
+    blank = not (header["qform_code"] or header["sform_code"])
+    edges = header.get_zooms()[:3]
+    return not (blank and header.get_xyzt_units()[0] == "unknown" and all(e == 1 for e in edges))
 
 
 def read_voxels(path: Path) -> np.ndarray:
@@ -60,4 +72,7 @@ def write_label(path: Path, voxels: np.ndarray, header: Header, *, like: Path) -
         image.set_qform(header.affine if codes["qform"] else None, codes["qform"])
         # Of the two, readers take the sform: it alone holds every affine exactly.
         image.set_sform(header.affine, codes["sform"] or codes["qform"])
+    else:  # as the image, whose place its voxel size and shape alone tell
+        image.set_qform(None, 0)
+        image.set_sform(None, 0)
     nib.save(image, path)

@@ -1,8 +1,9 @@
-"""PNG, JPEG and BMP through Pillow, TIFF through tifffile: pages are slices, 1 mm voxels.
+"""PNG, JPEG and BMP through Pillow, TIFF through tifffile: pages are slices, of unknown size.
 
 Colours are channels, transparency is none. The formats' own resolution fields are left alone:
-they hold screen dots per inch as often as micrometres. What microscopes write beside them is
-`declared_spacing_mm`; it is a case's, not a file's, since its labels seldom carry it.
+the dots per inch of a PNG, JPEG or TIFF say how large to print or show it (72, 96 and 300 are
+defaults of cameras and editors), not how large the pictured thing is. What microscopes write
+beside them is `declared_spacing_mm`; it is a case's, not a file's, as its labels seldom carry it.
 """
 
 import logging
@@ -51,7 +52,7 @@ def read_header(path: Path) -> Header:
             held_bytes=path.stat().st_size,
             expansion=DEFLATE_LIMIT,
         )
-    return Header((width, height, slices), channels, np.eye(4))
+    return Header((width, height, slices), channels, np.eye(4), spacing_known=False)
 
 
 def declared_spacing_mm(path: Path) -> tuple[float, float, float] | None:
