@@ -109,15 +109,18 @@ def reference_label_smoothing(z, y, w, smoothing=0.1):
     return float((ones_unless(w, k)[y] * (asked * -np.log(softmax(z))).sum(1)).mean())
 
 
+def share_nearby(mask):
+    """Share of the mask (B, *S) in the 3 x 3 (x 3) voxels around each, within the patch."""
+    near = np.zeros(mask.shape)
+    for place in np.ndindex(*mask.shape):
+        box = tuple(slice(max(i - 1, 0), i + 2) for i in place[1:])
+        near[place] = mask[(place[0], *box)].mean()
+    return near
+
+
 def reference_nacl(z, y, w, alpha=0.1):
     k = z.shape[1]
-    away = 0
-    for s in range(k):
-        near = np.zeros(y.shape)
-        for place in np.ndindex(*y.shape):
-            box = tuple(slice(max(i - 1, 0), i + 2) for i in place[1:])
-            near[place] = (y[(place[0], *box)] == s).mean()
-        away = away + np.abs(z[:, s] - near) / k
+    away = sum(np.abs(z[:, s] - share_nearby(y == s)) for s in range(k)) / k
     loss = -np.log(of_truth(softmax(z), y)) + alpha * away
     return float((ones_unless(w, k)[y] * loss).mean())
 
@@ -142,18 +145,25 @@ def reference_dice(z, y, w, first=0):
     return reference_tversky(z, y, w, 0.5, 0.5, SMOOTH / 2, first)
 
 
+def generalised_miss(p, g, w):
+    """1 - the one ratio of all structures of a sample, p and bool g (K, *S), w (K,)."""
+    k = len(g)
+    volume = np.array([one.mean() for one in g])
+    counted = (volume > 0) & (w > 0)
+    smallest = volume[counted].min() if counted.any() else 1.0
+    importance = 1 / np.where(counted, volume, smallest) ** 2 * w
+    importance = importance / importance.sum()
+    both = sum(importance[s] * (p[s] * g[s]).mean() for s in range(k))
+    total = sum(importance[s] * (p[s].mean() + volume[s]) for s in range(k))
+    return 1 - (2 * both + SMOOTH) / (total + SMOOTH)
+
+
 def reference_generalised_dice(z, y, w):
-    k, values = z.shape[1], []
-    for p, label in zip(softmax(z), y, strict=True):
-        volume = np.array([(label == s).mean() for s in range(k)])
-        counted = (volume > 0) & (ones_unless(w, k) > 0)
-        smallest = volume[counted].min() if counted.any() else 1.0
-        importance = 1 / np.where(counted, volume, smallest) ** 2 * ones_unless(w, k)
-        importance = importance / importance.sum()
-        both = sum(importance[s] * (p[s] * (label == s)).mean() for s in range(k))
-        total = sum(importance[s] * (p[s].mean() + volume[s]) for s in range(k))
-        values.append(1 - (2 * both + SMOOTH) / (total + SMOOTH))
-    return float(np.mean(values))
+    k = z.shape[1]
+    return float(np.mean([
+        generalised_miss(p, np.stack([label == s for s in range(k)]), ones_unless(w, k))
+        for p, label in zip(softmax(z), y, strict=True)
+    ]))  # fmt: skip
 
 
 def reference_dice_ce(z, y, w):
@@ -245,7 +255,9 @@ def reference_cl_dice(z, y, w):
 def reference_skeleton_recall(z, y, w):
     terms = {}
     for key, p, g in each(z, y, 1):
-        tube = binary_dilation(skeletonize(g), np.ones((5,) * g.ndim)) & g
+        everything = y[key[0]] > 0  # of which the paper takes one skeleton
+        cross = generate_binary_structure(g.ndim, 1)
+        tube = binary_dilation(skeletonize(everything), cross, iterations=2) & g
         terms[key] = 1 - ((p * tube).mean() + SMOOTH) / (tube.mean() + SMOOTH)
     return reference_dice_ce(z, y, w) + weighted(terms, w, z.shape[1])
 

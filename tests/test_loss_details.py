@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from loss_inputs import CONFIGS, certain, draw, gradient
-from loss_references import SPACING_MM, reference_distance, sigmoid
+from loss_references import SPACING_MM, reference_distance, reference_phi, sigmoid
 from monai.losses import FocalLoss
 from omegaconf import OmegaConf
+from scipy.ndimage import binary_dilation, generate_binary_structure
+from skimage.morphology import skeletonize
 
 from segshift.errors import InputError
 from segshift.losses import (
@@ -22,6 +24,7 @@ from segshift.losses import (
     CrossEntropy,
     Dice,
     Focal,
+    GeneralisedSurface,
     HausdorffDT,
     Scheduled,
     SigmoidFocal,
@@ -90,6 +93,77 @@ def test_the_widest_tube_is_the_whole_bar_and_more_iterations_find_the_middle_of
     few, enough = (float(ClDice(iterations=i)(hole, label)) for i in (1, 6))
     assert few < 0.01
     assert enough > 0.1
+
+
+def tubes(loss, label, channels):
+    """Bool (C, *S): where more of a channel's probability lowers the loss of one sample."""
+    return gradient(loss, torch.zeros(1, channels, *label.shape[2:]), label)[0] < 0
+
+
+def by_hand(mask, footprint, times):
+    return binary_dilation(skeletonize(mask), footprint, iterations=times) & mask
+
+
+def test_the_tube_of_a_vessel_is_its_skeleton_dilated_twice_by_a_cross():
+    """A straight vessel of radius 5; a box of two voxels around its skeleton is twice as large."""
+    _, y, x = np.indices((24, 15, 15))
+    vessel = np.hypot(y - 7, x - 7) < 5
+    cross = by_hand(vessel, generate_binary_structure(3, 1), 2)
+    assert (cross.sum(), by_hand(vessel, np.ones((5, 5, 5)), 1).sum()) == (272, 600)
+    found = tubes(SkeletonRecall(), torch.from_numpy(vessel).long()[None, None], 2)
+    np.testing.assert_array_equal(found[1].numpy(), cross)
+    flat = by_hand(vessel[:, 7], generate_binary_structure(2, 1), 3)
+    found = tubes(SkeletonRecall(radius=3), torch.from_numpy(vessel[None, None, :, 7]).long(), 2)
+    np.testing.assert_array_equal(found[1].numpy(), flat)
+
+
+def test_structures_share_one_skeleton_and_regions_have_one_each():
+    """Two halves of a bar; alone, each half's skeleton would end short of the seam."""
+    halves = np.zeros((2, 13, 40), bool)
+    halves[0, 3:10, 2:20], halves[1, 3:10, 20:38] = True, True
+    whole, cross = halves.any(0), generate_binary_structure(2, 1)
+    shared = by_hand(whole, cross, 2) & halves
+    own = np.stack([by_hand(half, cross, 2) for half in halves])
+    assert shared.sum() != own.sum()
+    label = torch.from_numpy(halves[0] + 2 * halves[1]).long()[None, None]
+    np.testing.assert_array_equal(tubes(SkeletonRecall(), label, 3)[1:].numpy(), shared)
+    regions = torch.from_numpy(halves).to(torch.int8)[None]
+    np.testing.assert_array_equal(tubes(SkeletonRecall(), regions, 2).numpy(), own)
+
+
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_a_bar_has_a_soft_skeleton_up_to_two_voxels_more_than_twice_the_iterations(iterations):
+    for thick, seen in ((2 * iterations + 2, True), (2 * iterations + 3, False)):
+        label = torch.zeros(1, 1, 20, 8, dtype=torch.int64)
+        label[..., 4 : 4 + thick, :] = 1  # through the patch: a corner always has a skeleton
+        tube = tubes(ClDice(iterations=iterations), label, 2)[1, 4 : 4 + thick]
+        assert bool(tube.any()) == seen
+
+
+def papers_generalised_surface(z, y, w):
+    """Celaya et al. 2023: one ratio of sums over structures, each times w (K,); no background."""
+    p = np.exp(z) / np.exp(z).sum(0)
+    of_phi = [reference_phi(y == k) for k in range(len(z))]
+    worst = sum(w[k] * (of_phi[k] ** 2).sum() for k in range(1, len(z)))
+    agreed = sum(
+        w[k] * (of_phi[k] ** 2 * (1 - (y == k) - p[k]) ** 2).sum() for k in range(1, len(z))
+    )
+    return 1 - agreed / worst
+
+
+@pytest.mark.parametrize("size", [(6, 7), (4, 5, 6)])
+def test_generalised_surface_is_the_papers_where_its_class_weights_make_structures_equal(size):
+    logits, label = draw(4, size, batch=1)
+    z, y = logits[0].double().numpy(), label[0, 0].numpy()
+    equal = [0, *(1 / (reference_phi(y == k) ** 2).sum() for k in (1, 2, 3))]
+    got = float(GeneralisedSurface(spacing_mm=SPACING_MM)(logits, label))
+    assert got == pytest.approx(papers_generalised_surface(z, y, equal), rel=1e-5)
+    rare = [0, *(1 / (y == k).sum() for k in (1, 2, 3))]  # the paper's own, up to a factor
+    assert got != pytest.approx(papers_generalised_surface(z, y, rare), rel=1e-5)
+    one, only = (label > 0).long(), [0, 17.0]  # of one structure any weight is the same
+    got = float(GeneralisedSurface(spacing_mm=SPACING_MM)(logits[:, :2], one))
+    expected = papers_generalised_surface(z[:2], one[0, 0].numpy(), only)
+    assert got == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])

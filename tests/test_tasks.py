@@ -52,6 +52,19 @@ def test_deep_supervision_weighs_coarse_outputs_less(task):
     assert float(task.loss(loss, outputs[0], {"label": label})) == 1
 
 
+def test_deep_supervision_leaves_out_an_output_under_which_nobody_annotated_a_voxel(task, regions):
+    label = torch.full((2, 1, 8, 8), IGNORE)
+    label[0, :, 4, 2] = 1  # under a voxel of the second output, but not of the third
+    outputs = [torch.full((2, 3, edge, edge), 0.5 + edge, requires_grad=True) for edge in (8, 4, 2)]
+    for one in (task, regions):
+        value = one.loss(lambda logits, target: logits.mean(), outputs, {"label": label})
+        assert float(value.detach()) == pytest.approx((8.5 + 0.5 * 4.5) / 1.5)
+        slopes = torch.autograd.grad(value, outputs)
+        assert [float(s.sum()) for s in slopes] == pytest.approx([1 / 1.5, 0.5 / 1.5, 0])
+        nothing = {"label": torch.full_like(label, IGNORE)}
+        assert one.loss(lambda logits, target: 0 * logits.mean(), outputs, nothing) == 0
+
+
 def test_scores_name_structure_and_metric(task):
     reference = np.zeros((4, 8, 8), np.uint8)
     reference[1:3, 2:6, 2:6] = 1

@@ -8,6 +8,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from segshift.losses.contract import (
+    annotated_terms,
     foreground,
     full_precision,
     masked,
@@ -54,23 +55,19 @@ class BlobDice(nn.Module):
         number = torch.zeros_like(false).index_add(0, owner, torch.ones_like(miss))
         mean = torch.zeros_like(false).index_add(0, owner, miss) / number.clamp(min=1)
         empty = 1 - self.smooth / (false + self.smooth)
-        return structure_mean(torch.where(number > 0, mean, empty).view(target.shape[:2]), weight)
+        miss = torch.where(number > 0, mean, empty).view(target.shape[:2])
+        return structure_mean(miss, weight, annotated_terms(valid))
 
 
 def _blobs(mask: Tensor) -> tuple[Tensor, Tensor]:
     """Number of each voxel's blob (B, C, *S), 0 for none, and each blob's place in B * C."""
     masks = mask.cpu().numpy()
-    numbers = np.zeros(masks.shape, dtype=np.int64)
-    owner: list[int] = []
-    diagonals = np.ones((3,) * (masks.ndim - 2))
-    for place, index in enumerate(np.ndindex(*masks.shape[:2])):
-        found, count = ndimage.label(masks[index], diagonals)
-        numbers[index] = np.where(found > 0, found + len(owner), 0)
-        owner += [place] * count
-    return (
-        torch.from_numpy(numbers).to(mask.device),
-        torch.tensor(owner, dtype=torch.int64, device=mask.device),
-    )
+    neighbours = np.zeros((3,) * masks.ndim)
+    neighbours[1, 1] = 1  # diagonals too, but none in another sample or structure
+    numbers, blobs = ndimage.label(masks, neighbours)
+    inside, owner = np.flatnonzero(numbers), np.zeros(blobs, dtype=np.int64)
+    owner[numbers.flat[inside] - 1] = inside // masks[0, 0].size
+    return torch.from_numpy(numbers).to(mask.device), torch.from_numpy(owner).to(mask.device)
 
 
 def _counted(target: Tensor, valid: Tensor | None) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from segshift.errors import InputError
 from segshift.losses.contract import (
+    annotated_terms,
     foreground,
     full_precision,
     masked,
@@ -57,15 +58,20 @@ class Boundary(nn.Module):
         weight, valid = weight_for(self.weight, logits), valid_voxels(label)
         true = foreground(one_hot(label, logits), label) > 0
         probability = foreground(probabilities(logits, label), label)
-        return structure_mean(sample_mean(probability * _phi(true, self.spacing_mm), valid), weight)
+        cost = sample_mean(probability * _phi(true, self.spacing_mm), valid)
+        return structure_mean(cost, weight, annotated_terms(valid))
 
 
 class GeneralisedSurface(nn.Module):
     """1 - sum_i (phi (1 - (g + p)))^2 / sum_i phi^2, weighted mean over structures and samples.
 
     In 0 to 1: the label g and the probability p agree where 1 - (g + p) is 1 or -1 (Celaya et al.
-    2023, whose class weights 1 / sum phi^2 are those that make it this mean of ratios). logits
-    (B, K, *S), label (B, 1, *S) or regions (B, K, *S) -> scalar; phi as in Boundary.
+    2023). A ratio for each foreground structure is what the authors' MIST has today. Their paper
+    has one ratio of sums over all structures and the background, each times w_k, the share of 1 /
+    N_k in the sum of all 1 / N, with N_k the voxels of structure k in the training cases. But phi^2
+    sums to about as much for a small structure as for a large one, so that these weights leave
+    little of the large one, and regions have no such shares. logits (B, K, *S), label (B, 1, *S) or
+    regions (B, K, *S) -> scalar; phi as in Boundary.
     """
 
     weight: Tensor | None
@@ -87,8 +93,9 @@ class GeneralisedSurface(nn.Module):
         importance = masked(_phi(target > 0, self.spacing_mm).to(logits).square_(), valid)
         agreed = (importance * (1 - target - probability).square()).flatten(2).sum(2)
         total = importance.flatten(2).sum(2)
-        # phi is never 0, so the sum is 0 only where all of a sample is ignored: nothing is wrong.
-        return structure_mean((total - agreed) / total.clamp(min=1e-30), weight)
+        # phi is never 0, so the sum is 0 only where all of a sample is ignored.
+        missed = (total - agreed) / total.clamp(min=1e-30)
+        return structure_mean(missed, weight, annotated_terms(valid))
 
 
 class HausdorffDT(nn.Module):
@@ -124,7 +131,8 @@ class HausdorffDT(nn.Module):
         found = masked(probability, valid) > 0.5
         far = _phi(target > 0, self.spacing_mm).abs_().pow_(self.alpha)
         far += _phi(found, self.spacing_mm, absent=0.0).abs_().pow_(self.alpha)
-        return structure_mean(sample_mean((probability - target).square() * far, valid), weight)
+        cost = sample_mean((probability - target).square() * far, valid)
+        return structure_mean(cost, weight, annotated_terms(valid))
 
 
 def _phi(mask: Tensor, spacing_mm: tuple[float, ...], *, absent: float = 1.0) -> Tensor:

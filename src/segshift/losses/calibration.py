@@ -11,8 +11,8 @@ from segshift.losses.contract import (
     not_negative,
     one_hot,
     times_weight_of_truth,
+    valid_mean,
     valid_voxels,
-    voxel_mean,
     weight_buffer,
     weight_for,
 )
@@ -43,7 +43,7 @@ class NACL(nn.Module):
         if away.shape[1] != label.shape[1]:  # exclusive structures: one value for each voxel
             away = away.mean(1, keepdim=True)
         loss = minus_log_truth(logits, label) + self.alpha * away
-        return voxel_mean(times_weight_of_truth(loss, weight, label), valid)
+        return valid_mean(times_weight_of_truth(loss, weight, label), valid)
 
 
 def _neighbourhood(target: Tensor, valid: Tensor | None) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from segshift.losses.contract import (
+    annotated_terms,
     foreground,
     full_precision,
     masked,
@@ -32,7 +33,7 @@ class ClDice(nn.Module):
     TP is the share of the prediction's soft skeleton inside the label, TS that of the label's
     inside the prediction (Shit et al., CVPR 2021). logits (B, K, *S), label (B, 1, *S) or regions
     (B, K, *S) -> scalar. MONAI's sums over the batch and all structures, so that the background,
-    which is no tube, decides; a part thicker than twice `iterations` has no skeleton.
+    which is no tube, decides. A part thicker than 2 `iterations` + 2 voxels has no skeleton.
     """
 
     weight: Tensor | None
@@ -62,7 +63,8 @@ class ClDice(nn.Module):
         thin, thin_target = (_soft_skeleton(v, self.iterations) for v in (probability, target))
         precision = self._share(thin, target, valid)
         sensitivity = self._share(thin_target, probability, valid)
-        return structure_mean(1 - 2 * precision * sensitivity / (precision + sensitivity), weight)
+        miss = 1 - 2 * precision * sensitivity / (precision + sensitivity)
+        return structure_mean(miss, weight, annotated_terms(valid))
 
     def _share(self, skeleton: Tensor, volume: Tensor, valid: Tensor | None) -> Tensor:
         inside = sample_mean(skeleton * volume, valid)
@@ -70,10 +72,15 @@ class ClDice(nn.Module):
 
 
 class SkeletonRecall(nn.Module):
-    """1 - the share of the label's tubed skeleton that is predicted, mean as in ClDice.
+    """1 - the share of each structure's tubed skeleton that is predicted, mean as in ClDice.
 
-    The skeleton is exact, widened by a box of `radius` within the structure, and takes no gradient,
-    which makes it far cheaper than ClDice (Kirchhoff et al., ECCV 2024). It says nothing of false
+    As in Kirchhoff et al., ECCV 2024, and their code: all structures together have one skeleton, it
+    is dilated `radius` times by a cross, and each of its voxels then belongs to the structure that
+    the label has there. (So a seam between two vessels breaks no skeleton.) Regions overlap, which
+    the paper leaves open: each has a skeleton of its own. It is computed from the batch's label, so
+    a coarser output of deep supervision has that of the coarser label, not a coarser tube.
+
+    The skeleton takes no gradient, which makes it far cheaper than ClDice. It says nothing of false
     positives: add it to a Dice and a cross-entropy. An absent structure costs nothing here.
     logits (B, K, *S), label (B, 1, *S) or regions (B, K, *S) -> scalar.
     """
@@ -87,7 +94,7 @@ class SkeletonRecall(nn.Module):
         weight: Sequence[float] | None = None,
         smooth: float = 1e-5,
     ) -> None:
-        """`radius` in voxels, 0 for the skeleton itself; `smooth` is a fraction of the patch."""
+        """`radius` is how often the skeleton is dilated; `smooth` is a fraction of the patch."""
         super().__init__()
         self.radius, self.smooth = whole(lowest=0, radius=radius), positive(smooth=smooth)
         self.register_buffer("weight", weight_buffer(weight), persistent=False)
@@ -97,10 +104,12 @@ class SkeletonRecall(nn.Module):
         """The scalar loss."""
         weight, valid = weight_for(self.weight, logits), valid_voxels(label)
         target = foreground(one_hot(label, logits), label)
-        tube = _widened(_skeleton(target > 0), self.radius).to(logits) * target
+        # Class indices above 0 are the union of all structures, a region's 1 is that region.
+        tube = _dilated_by_cross(_skeleton(label > 0), self.radius).to(logits) * target
         probability = foreground(probabilities(logits, label), label)
         found, all_ = sample_mean(probability * tube, valid), sample_mean(tube, valid)
-        return structure_mean(1 - (found + self.smooth) / (all_ + self.smooth), weight)
+        miss = 1 - (found + self.smooth) / (all_ + self.smooth)
+        return structure_mean(miss, weight, annotated_terms(valid))
 
 
 def _soft_skeleton(volume: Tensor, iterations: int) -> Tensor:
@@ -132,19 +141,20 @@ def _largest(volume: Tensor, axis: int) -> Tensor:
     return pool(volume, kernel, stride=1, padding=[k // 2 for k in kernel])
 
 
-def _widened(mask: Tensor, radius: int) -> Tensor:
-    """A bool mask (B, C, *S) grown by a box of `radius` voxels, axis by axis, one voxel a time."""
-    for axis in range(2, mask.ndim):
-        for _ in range(radius):
-            grown, inner = mask.clone(), mask.shape[axis] - 1
+def _dilated_by_cross(mask: Tensor, times: int) -> Tensor:
+    """A bool mask (B, C, *S) and, `times` times, the face neighbours of what it has become."""
+    for _ in range(times):
+        grown = mask.clone()
+        for axis in range(2, mask.ndim):
+            inner = mask.shape[axis] - 1
             grown.narrow(axis, 1, inner).logical_or_(mask.narrow(axis, 0, inner))
             grown.narrow(axis, 0, inner).logical_or_(mask.narrow(axis, 1, inner))
-            mask = grown
+        mask = grown
     return mask
 
 
 def _skeleton(mask: Tensor) -> Tensor:
-    """The skeleton of each bool mask (B, K, *S), on the CPU: scikit-image has no other."""
+    """The skeleton of each bool mask (B, C, *S), on the CPU: scikit-image has no other."""
     masks = mask.cpu().numpy()
     skeleton = np.zeros_like(masks)
     for index in np.ndindex(*masks.shape[:2]):

@@ -5,7 +5,10 @@ label is says what the channels are. Exclusive structures: label int64 (B, 1, *S
 the background first; the activation is a softmax. Regions, which may overlap: label int8
 (B, K, *S), 0 or 1 each, no background channel; the activation is a sigmoid, and each region is a
 problem of two classes, itself and its complement. IGNORE in a label is a voxel that nobody
-annotated: it contributes neither value nor gradient, and no mean counts it.
+annotated: it contributes neither value nor gradient, and no mean counts it. A term, such as the
+Dice of one structure in one sample, without an annotated voxel is not counted either: it would look
+perfect. So a batch has the value and the gradient that it has without such a sample or region, and
+one in which nobody annotated anything is 0.
 
 `weight` has one value for each channel, background first, and multiplies that structure's term; the
 sum is divided by the number of terms, never by the weights, so a 0 silences its structure and
@@ -88,13 +91,18 @@ def valid_voxels(label: Tensor) -> Tensor | None:
     return None if valid.device.type == "cpu" and bool(valid.all()) else valid
 
 
+def annotated_terms(valid: Tensor | None) -> Tensor | None:
+    """Which terms (B, C) have a valid voxel, of `valid` (B, C, *S); None if all have."""
+    return None if valid is None else valid.flatten(2).any(2)
+
+
 def masked(values: Tensor, valid: Tensor | None) -> Tensor:
     """Values (B, C, *S) with 0 where not `valid` (B, 1 or C, *S); so has their gradient."""
     return values if valid is None else values.masked_fill(~valid, 0.0)
 
 
-def voxel_mean(values: Tensor, valid: Tensor | None) -> Tensor:
-    """Mean of values (B, C, *S) over the valid voxels; 0 if there are none."""
+def valid_mean(values: Tensor, valid: Tensor | None) -> Tensor:
+    """Mean of values over the valid ones, `valid` of a shape that expands to theirs; 0 if none."""
     if valid is None:
         return values.mean()
     return masked(values, valid).sum() / valid.expand_as(values).sum().clamp(min=1)
@@ -140,12 +148,14 @@ def times_weight_of_truth(values: Tensor, weight: Tensor | None, label: Tensor) 
     return values * weight[label.clamp(min=0)]
 
 
-def structure_mean(values: Tensor, weight: Tensor | None) -> Tensor:
-    """Mean of values (..., K), each times its structure's weight.
+def structure_mean(values: Tensor, weight: Tensor | None, annotated: Tensor | None) -> Tensor:
+    """Mean of the `annotated` terms (..., 1 or K) of values (..., K), each times its weight.
 
     Values (..., K - 1) are those of the foreground; they leave the background's weight unused.
     """
-    return values.mean() if weight is None else (values * weight[-values.shape[-1] :]).mean()
+    if weight is not None:
+        values = values * weight[-values.shape[-1] :]
+    return valid_mean(values, annotated)
 
 
 def foreground(tensor: Tensor, label: Tensor) -> Tensor:

@@ -21,8 +21,8 @@ from segshift.losses.contract import (
     one_hot,
     positive,
     times_weight_of_truth,
+    valid_mean,
     valid_voxels,
-    voxel_mean,
     weight_buffer,
     weight_for,
 )
@@ -52,7 +52,7 @@ class CrossEntropy(nn.Module):
         if self.smoothing:
             anything = minus_log_any(logits, label)
             loss = (1 - self.smoothing) * loss + self.smoothing * anything
-        return voxel_mean(times_weight_of_truth(loss, weight, label), valid_voxels(label))
+        return valid_mean(times_weight_of_truth(loss, weight, label), valid_voxels(label))
 
 
 class TopK(nn.Module):
@@ -84,10 +84,11 @@ class TopK(nn.Module):
             count = valid.sum(1, keepdim=True)
         place = ranked.topk(math.ceil(self.share * ranked.shape[1])).indices
         # Fewer where some are ignored; counted on the device, which a Python number would stall.
-        wanted = (self.share * count).ceil()
+        # In float64, as the line above: in float32 0.3 of 50 is more than 15.
+        wanted = (self.share * count.double()).ceil()
         kept = torch.arange(place.shape[1], device=logits.device) < wanted
-        hardest = (loss.gather(1, place) * kept).sum(1) / wanted[:, 0].clamp(min=1)
-        return hardest.mean()
+        hardest = (loss.gather(1, place) * kept).sum(1) / wanted[:, 0].clamp(min=1).to(loss)
+        return valid_mean(hardest, None if valid is None else valid.any(1))
 
 
 class BCE(nn.Module):
@@ -114,7 +115,7 @@ class BCE(nn.Module):
         loss = functional.binary_cross_entropy_with_logits(
             logits, one_hot(label, logits), reduction="none"
         )
-        return voxel_mean(times_weight_of_truth(loss, weight, label), valid_voxels(label))
+        return valid_mean(times_weight_of_truth(loss, weight, label), valid_voxels(label))
 
 
 class WeightedBCE(BCE):

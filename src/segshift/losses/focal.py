@@ -19,8 +19,8 @@ from segshift.losses.contract import (
     not_negative,
     one_hot,
     times_weight_of_truth,
+    valid_mean,
     valid_voxels,
-    voxel_mean,
     weight_buffer,
     weight_for,
 )
@@ -46,7 +46,7 @@ class Focal(nn.Module):
         """The scalar loss."""
         weight = weight_for(self.weight, logits)
         loss = faded(minus_log_truth(logits, label), self.gamma)
-        return voxel_mean(times_weight_of_truth(loss, weight, label), valid_voxels(label))
+        return valid_mean(times_weight_of_truth(loss, weight, label), valid_voxels(label))
 
 
 class SigmoidFocal(nn.Module):
@@ -89,7 +89,7 @@ class SigmoidFocal(nn.Module):
                 )
             alpha = self.alpha.to(logits).view(-1, *[1] * (logits.ndim - 2))
             loss = loss * torch.where(true, alpha, 1 - alpha)
-        return voxel_mean(times_weight_of_truth(loss, weight, label), valid_voxels(label))
+        return valid_mean(times_weight_of_truth(loss, weight, label), valid_voxels(label))
 
 
 def faded(minus_log_p: Tensor, gamma: float) -> Tensor:

@@ -24,6 +24,7 @@ from segshift.losses.contract import (
     positive,
     probabilities,
     structure_mean,
+    valid_mean,
     valid_voxels,
     weight_buffer,
     weight_for,
@@ -60,7 +61,7 @@ class Dice(nn.Module):
         """The scalar loss."""
         v = volumes(logits, label, self.weight, self.include_background, self.batch_dice)
         dice = (2 * v.both + self.smooth) / (v.predicted + v.reference + self.smooth)
-        return structure_mean(1 - dice, v.weight)
+        return structure_mean(1 - dice, v.weight, v.annotated)
 
 
 class GeneralisedDice(nn.Module):
@@ -93,6 +94,8 @@ class GeneralisedDice(nn.Module):
         """The scalar loss."""
         v = volumes(logits, label, self.weight, self.include_background, self.batch_dice)
         weight = torch.ones_like(v.reference) if v.weight is None else v.weight
+        if v.annotated is not None:
+            weight = weight * v.annotated
         counted = (v.reference > 0) & (weight > 0)  # a silenced structure does not set the scale
         importance = torch.where(counted, v.reference, torch.inf).square().reciprocal()
         largest = importance.amax(-1, keepdim=True)
@@ -101,7 +104,8 @@ class GeneralisedDice(nn.Module):
         importance = importance / importance.sum(-1, keepdim=True).clamp(min=1e-30)
         both = (importance * v.both).sum(-1)
         total = (importance * (v.predicted + v.reference)).sum(-1)
-        return (1 - (2 * both + self.smooth) / (total + self.smooth)).mean()
+        ratio = (2 * both + self.smooth) / (total + self.smooth)
+        return valid_mean(1 - ratio, None if v.annotated is None else v.annotated.any(-1))
 
 
 class Tversky(nn.Module):
@@ -140,16 +144,20 @@ class Tversky(nn.Module):
         miss = tversky_miss(v, fp=self.fp, fn=self.fn, smooth=self.smooth)
         if self.gamma != 1:
             miss = power(miss, 1 / self.gamma)
-        return structure_mean(miss, v.weight)
+        return structure_mean(miss, v.weight, v.annotated)
 
 
 class Volumes(NamedTuple):
-    """Mean volumes (B, C), or (C,) over the batch, of C structures; `weight` (C,) is theirs."""
+    """Mean volumes (B, C), or (C,) over the batch, of C structures; `weight` (C,) is theirs.
+
+    `annotated` (B, 1 or C), or (1 or C,), is whether anybody annotated a voxel of it; None: all.
+    """
 
     both: Tensor
     predicted: Tensor
     reference: Tensor
     weight: Tensor | None
+    annotated: Tensor | None
 
 
 def volumes(
@@ -170,15 +178,17 @@ def volumes(
     both, predicted, reference = (v.sum(axes) for v in (probability * target, probability, target))
     # Divided after the sum: the gradient of a mean would be one more pass over the voxels.
     count: int | Tensor = math.prod(target.shape[axis] for axis in axes)
+    annotated = None
     if valid is not None:
-        count = valid.expand(-1, label.shape[1], *label.shape[2:]).flatten(2).sum(axes).clamp(min=1)
+        count = valid.flatten(2).sum(axes)
+        count, annotated = count.clamp(min=1), count > 0
     both, predicted, reference = both / count, predicted / count, reference / count
     if is_regions(label) and include_background:
         # The complements' volumes follow from the regions', without a pass over the voxels.
         both = torch.cat([1 - predicted - reference + both, both], -1)
         predicted, reference = (torch.cat([1 - v, v], -1) for v in (predicted, reference))
-        weight = weight if weight is None else torch.cat([weight, weight])
-    return Volumes(both, predicted, reference, weight)
+        weight, annotated = (v if v is None else torch.cat([v, v], -1) for v in (weight, annotated))
+    return Volumes(both, predicted, reference, weight, annotated)
 
 
 def tversky_miss(v: Volumes, *, fp: float, fn: float, smooth: float) -> Tensor:

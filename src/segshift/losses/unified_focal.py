@@ -14,8 +14,8 @@ from segshift.losses.contract import (
     positive,
     structure_mean,
     times_weight_of_truth,
+    valid_mean,
     valid_voxels,
-    voxel_mean,
     weight_buffer,
     weight_for,
 )
@@ -66,6 +66,6 @@ class UnifiedFocal(nn.Module):
         # The background's term, or in regions the complements', comes first and is not raised.
         rest = logits.shape[1] if is_regions(label) else 1
         miss = torch.cat([miss[..., :rest], power(miss[..., rest:], 1 - self.gamma)], -1)
-        return self.balance * voxel_mean(voxels, valid_voxels(label)) + (
+        return self.balance * valid_mean(voxels, valid_voxels(label)) + (
             1 - self.balance
-        ) * structure_mean(miss, v.weight)
+        ) * structure_mean(miss, v.weight, v.annotated)

@@ -95,15 +95,17 @@ class Task(Protocol):
 
 
 def deeply_supervised(loss: Loss, output: Output, label: torch.Tensor) -> torch.Tensor:
-    """`loss` on class indices (B, 1, *S); every coarser output has half the weight of the last."""
+    """`loss` on class indices (B, 1, *S); every coarser output has half the weight of the last.
+
+    It is the weighted mean over the outputs under which somebody annotated a voxel; 0 if none. Of a
+    sparse label the few voxels under a coarse output may all be ignored, and it would look perfect.
+    """
     if isinstance(output, torch.Tensor):
         return loss(output, label)
-    weights = [0.5**level for level in range(len(output))]
-    total = sum(
-        weight * loss(logits, _strided(label, logits.shape[2:]))
-        for weight, logits in zip(weights, output, strict=True)
-    )
-    return torch.as_tensor(total) / sum(weights)
+    labels = [_strided(label, logits.shape[2:]) for logits in output]
+    weights = torch.stack([0.5**n * (one != IGNORE).any() for n, one in enumerate(labels)])
+    losses = torch.stack([loss(*pair) for pair in zip(output, labels, strict=True)])
+    return (weights * losses).sum() / weights.sum().clamp(min=0.5 ** len(labels))
 
 
 def scored(
