@@ -26,6 +26,7 @@ from segshift.results import (
     write_measures,
     write_rows,
 )
+from segshift.results.curves import write_corruptions
 
 STRUCTURES = ("liver", "tumour")
 EVIL = "<script>alert(1)</script>"
@@ -58,6 +59,7 @@ def study_of(
     write_jobs(folder, jobs)
     write_rows(folder / "rows.csv", rows)
     write_measures(folder, measures)
+    write_corruptions(folder, {"noise": True})
     return read_study(folder)
 
 
@@ -132,6 +134,7 @@ def fill_study(
     write_jobs(folder, jobs)
     write_rows(folder / "rows.csv", rows)
     write_measures(folder, MEASURES.values())
+    write_corruptions(folder, {"noise": True})
     (folder / "study.yaml").write_text(
         "command: python study.py study=cross_site\n"
         "study:\n  question: How well will it do <at> the next hospital?\n"

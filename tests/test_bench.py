@@ -95,7 +95,7 @@ def test_shifts_are_timed_against_preprocessing(tables):
     rows = tables["shifts.py"][2:]
     assert len(rows) == 1 + 19
     assert all(float(row[1]) >= 0 for row in rows)
-    assert {"`motion`", "`stain`", "`flip`"} <= {row[0] for row in rows}
+    assert {"`motion`", "`stain`", "`reconstruction`"} <= {row[0] for row in rows}
 
 
 def test_choices_of_a_post_processing_are_counted():

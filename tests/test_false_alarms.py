@@ -127,7 +127,7 @@ def test_a_corruption_that_silences_false_alarms_does_not_pass_for_an_improvemen
         corruption = {"corruption": "noise" if severity else "", "severity": severity}
         alarms = np.full(10, alarm)
         rows += cases("r", "in_domain", "x", sick=sick, alarms=alarms, **corruption)
-    curves = shift_curves(frame(rows))
+    curves = shift_curves(frame(rows), calibrated={"noise": True})
     lesion = curves[(curves["metric"] == "dice") & (curves["structure"] == "lesion")]
     assert lesion["mean"].tolist() == pytest.approx([0.85, 0.8, 0.7, 0.6], abs=0.03)
     assert lesion["n"].tolist() == [10, 10, 10, 10]

@@ -1,6 +1,7 @@
 """What is lost at another site, split by hand into a harder site and the shift; whose oracle."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -374,11 +375,11 @@ def test_which_end_is_better_is_what_a_metric_of_another_package_declares(tmp_pa
 
 def test_the_worst_place_of_jobs_in_two_parts_is_that_of_one(study: Study) -> None:
     """The same places once more would pull the shrunken means together."""
-    twice = Study(
+    twice = replace(
+        study,
         jobs=pd.concat([study.jobs, study.jobs.assign(part="again")]),
         rows=pd.concat([study.rows, study.rows.assign(part="again")]),
-        raters=study.raters, measures=study.measures,
-    )  # fmt: skip
+    )
     worst, again = (
         {key: value for key, value in study_summary(each, study_tables(each)).items()
          if "/worst/" in key}
@@ -395,7 +396,7 @@ def test_signed_metrics_are_in_the_matrix_but_have_no_gap(study: Study) -> None:
         assert table(rows, {SIGNED.name: SIGNED}).empty
     mine = Measure("mine", "mm", "zero")  # told by what it declares, not by its name
     assert gap_table(rows.assign(metric="mine"), {"mine": mine}).empty
-    signed = Study(study.jobs, rows, study.raters, MEASURES)
+    signed = replace(study, rows=rows, measures=MEASURES)
     summary = study_summary(signed, study_tables(signed))
     assert "study/A/B/volume_difference_relative" in summary
     assert not any("worst" in key or "gap" in key for key in summary)

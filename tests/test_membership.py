@@ -165,7 +165,7 @@ def test_no_change_of_predictions_changes_an_n():
 
     for table in (
         lambda rows: site_table(rows[(rows["run"] == "A") & (rows["corruption"] == "")]),
-        lambda rows: shift_curves(rows[rows["run"] == "A"]),
+        lambda rows: shift_curves(rows[rows["run"] == "A"], calibrated={}),
         lambda rows: gap_table(rows, MEASURES),
         train_test_matrix,
         lambda rows: failure_profile(rows, by=["run", "set", "site", "corruption", "severity"]),

@@ -130,7 +130,7 @@ def test_a_file_that_does_not_fit_is_named(manifest, tmp_path, array, shift, tol
                 check()
 
 
-PLAIN, FLIPPED = SetKey("x"), SetKey("x", "flip", 3)
+PLAIN, FLIPPED = SetKey("x"), SetKey("x", "flip_yx", 1)
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def entries(manifest, tmp_path):
     """Stored for another grid than the cases' own."""
     cohort = read_manifest(manifest)
     plan = plan_for(cohort.cases, structures=cohort.structures, spacing_mm=(2.0, 1.0, 1.5))
-    sets = evaluation_sets({"x": cohort.cases}, [shifts.Flip(3)])
+    sets = evaluation_sets({"x": cohort.cases}, [shifts.Flip(1, ["y", "x"])])
     return store_sets(sets, plan, folder=tmp_path / "store", quiet=True)
 
 

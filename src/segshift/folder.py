@@ -25,7 +25,14 @@ from segshift.results import (
     write_cases,
     write_measures,
 )
-from segshift.results.curves import shift_curves, summarise_shifts, write_curves
+from segshift.results.curves import (
+    read_corruptions,
+    shift_curves,
+    summarise_shifts,
+    write_corruptions,
+    write_curves,
+)
+from segshift.shifts import is_calibrated
 from segshift.splits import EvaluationSet
 from segshift.tasks import TALLIED, Task
 
@@ -54,6 +61,9 @@ def describe(
         ) from error
     write_json(folder / "split.json", {n: [c.id for c in cases] for n, cases in sides.items()})
     write_cases(folder / "cases.csv", {s.name: s.cases for s in sets})
+    corruptions = {s.shift.name: is_calibrated(s.shift) for s in sets if s.shift.severity}
+    if corruptions:
+        write_corruptions(folder, corruptions)
     write_json(folder / "plan.json", asdict(plan))
     write_json(folder / "environment.json", about)
 
@@ -69,7 +79,7 @@ def conclude(folder: Path, task: Task, measured: Mapping[str, Any]) -> None:
     measures = by_name([*declared, *TALLIED])
     measure = main_measure(measures)
     rows = of_network(every)
-    plain, curves = acquired(rows), shift_curves(rows)
+    plain, curves = acquired(rows), shift_curves(rows, calibrated=read_corruptions([folder]))
     means = {**summarise(plain, measures), **summarise_groups(plain, cases)}
     means |= summarise_shifts(curves, measures)
     scopes = {"postprocessed": every[every["postprocessed"]], "raters": of_raters(every)}

@@ -32,7 +32,10 @@ from segshift.progress import tracked
 from segshift.seeds import generator
 
 SMALLEST_VIEW_MM = (150.0, 250.0, 300.0)
-POSITIVE = {"patients", "tr_ms", "te_ms", "field_strength_t", "scale", "lesion_radius_mm"}
+POSITIVE = {
+    "patients", "tr_ms", "te_ms", "field_strength_t", "scale", "lesion_radius_mm", "acquired",
+}  # fmt: skip
+SHARES = ("acquired", "filter_strength")  # of 1
 REVISION = 2  # raise it when the same options start to draw other bytes: old folders are not reused
 
 
@@ -164,6 +167,9 @@ def parse_site(name: str, options: Mapping[str, Any]) -> Site:
         key: _checked(f"site {name!r}: {key}", value, known[key].type, positive=key in POSITIVE)
         for key, value in options.items()
     }
+    for key in SHARES:
+        if values.get(key, 0) > 1:
+            raise InputError(f"site {name!r}: {key} is {values[key]}; it is a part, 1 at most")
     if values["guideline"] not in GUIDELINES:
         raise InputError(
             f"site {name!r}: guideline is {values['guideline']!r}; valid are {sorted(GUIDELINES)}"

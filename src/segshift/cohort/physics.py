@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from segshift.mr_signal import add_rician_noise, spin_echo
+from segshift.mr_signal import receiver_channels, reconstructed, spin_echo
 
 Array = NDArray[np.float64]
 FWHM_PER_SIGMA = 2.3548
@@ -78,6 +78,15 @@ class Scanner:
     blur_mm: float  # in-plane point spread, full width at half maximum
     slice_mm: float  # slice thickness, the same measure across slices
     scale: tuple[float, float] = (400.0, 2500.0)  # range of grey levels per unit of signal
+    # The reconstruction software: which part of k-space is acquired along y and along x (zeros fill
+    # the rest), and its filter: 0 none, 1 a Hann window.
+    acquired: float = 1.0
+    filter_strength: float = 0.0
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether its software does more than an inverse Fourier transform of all of k-space."""
+        return self.acquired < 1 or self.filter_strength > 0
 
 
 def acquire(
@@ -107,7 +116,12 @@ def acquire(
     sigmas = widths_mm / FWHM_PER_SIGMA / np.asarray(spacing_mm)
     signal: Array = ndimage.gaussian_filter(signals[tissue] * texture * sensitivity, sigmas)
     scale = np.exp(rng.uniform(*np.log(scanner.scale)))
-    grey = np.rint(scale * add_rician_noise(signal, scanner.noise, rng))
+    channels = np.stack(receiver_channels(signal, scanner.noise, rng))
+    if scanner.reconstructs:  # before the magnitude: noise is filtered too
+        channels = reconstructed(
+            channels, acquired=scanner.acquired, filter_strength=scanner.filter_strength
+        )
+    grey = np.rint(scale * np.hypot(*channels))
     image: NDArray[np.int16] = np.minimum(grey, np.iinfo(np.int16).max).astype(np.int16)
     return image
 

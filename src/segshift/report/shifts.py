@@ -25,16 +25,22 @@ from segshift.results.names import file_name, slice_folder
 
 COLUMNS = 4
 PANEL_INCHES = (2.7, 2.1)
+UNRANKED = "their severities are no common steps"
 
 
 @dataclass(frozen=True, slots=True)
 class ShiftSection:
-    """What the page shows; losses are means over sets, panels SVG by set."""
+    """What the page shows; losses are means over sets, panels SVG by set.
+
+    `ranked` are those of calibrated shifts, worst first, `unranked` the others by name.
+    """
 
     sentence: str
-    losses: Sequence[Mapping[str, Any]]
+    ranked: Sequence[Mapping[str, Any]]
+    unranked: Sequence[Mapping[str, Any]]
     panels: Mapping[str, Sequence[str]]
     examples: Sequence[Picture]
+    why_unranked: str = UNRANKED
 
 
 def shift_section(
@@ -64,7 +70,8 @@ def shift_section(
         ]
     return ShiftSection(
         sentence=_sentence(losses[0], measure=measure),
-        losses=losses,
+        ranked=[line for line in losses if line["calibrated"]],
+        unranked=[line for line in losses if not line["calibrated"]],
         panels=panels,
         examples=[
             picture(
@@ -84,7 +91,7 @@ def shift_section(
 
 
 def losses_of(curves: pd.DataFrame, *, measure: Measure) -> list[dict[str, Any]]:
-    """Lines of `shift_losses` of `measure`, the most harmful first, and their `sets` and `n`.
+    """Lines of `shift_losses` of `measure`, in their order, and their `sets` and `n`.
 
     `sets` are those with a curve of the shift, which need not be all; `n` are the cases of these,
     counted where the curve has the fewest.
@@ -134,26 +141,42 @@ def shift_figure(
 
 
 def print_shifts(curves: pd.DataFrame, *, measure: Measure, console: Console | None = None) -> None:
-    """Print what each shift costs, the most harmful first; nothing without shifts."""
+    """Print what each shift costs, the most harmful first; nothing without shifts.
+
+    Those that are not calibrated have a table of their own, in no order.
+    """
     losses = losses_of(curves, measure=measure)
     if not losses:
         return
     sets = sets_of(_areas(curves, measure=measure))
-    several = len(sets) > 1
-    of, over = (f"{len(sets)} sets", " and sets") if several else (sets[0], "")
-    title = f"{measure.name} of {of} under shifts, mean over structures{over}"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    of, over = (f"{len(sets)} sets", " and sets") if len(sets) > 1 else (sets[0], "")
+    about = f"{measure.name} of {of} under shifts, mean over structures{over}"
+    for title, lost, calibrated in (
+        (about, "lost on average", True),
+        (f"{about}; not ranked: {UNRANKED}", "lost", False),
+    ):
+        lines = [line for line in losses if line["calibrated"] == calibrated]
+        if lines:
+            table = _table(lines, measure=measure, lost=lost, several=len(sets) > 1)
+            table.title = title
+            (console or Console()).print(table)
+
+
+def _table(
+    lines: Sequence[Mapping[str, Any]], *, measure: Measure, lost: str, several: bool
+) -> Table:
+    table = Table(title_justify="left", box=SIMPLE_HEAD)
     table.add_column("shift")
     counts = ("sets", "n") if several else ("n",)
-    for name in ("without", "with", "severity", "lost on average", *counts):
+    for name in ("without", "with", "severity", lost, *counts):
         table.add_column(name, justify="right")
-    for line in losses:
+    for line in lines:
         values = (written(line[key], digits(measure)) for key in ("start", "end"))
         loss = written(line["loss"], digits(measure))
         numbers = {"sets": len(line["sets"]), "n": line["n"]}
         counted = (str(numbers[name]) for name in counts)
         table.add_row(line["corruption"], *values, f"{line['severity']:.3g}", loss, *counted)
-    (console or Console()).print(table)
+    return table
 
 
 def _areas(curves: pd.DataFrame, *, measure: Measure) -> pd.DataFrame:
@@ -177,6 +200,8 @@ def _panel(axes: Axes, curves: pd.DataFrame, *, structures: Sequence[str]) -> No
 
 
 def _sentence(worst: Mapping[str, Any], *, measure: Measure) -> str:
+    if not worst["calibrated"]:
+        return f"No shift is said to hurt most: {UNRANKED}."
     sets = worst["sets"]
     where = f", mean of {len(sets)} sets" if len(sets) > 1 else f" at {sets[0]}"
     where = "" if sets == [IN_DOMAIN] else where
@@ -184,5 +209,5 @@ def _sentence(worst: Mapping[str, Any], *, measure: Measure) -> str:
     told = f"{measure.name} {start} -> {end} at severity {worst['severity']:.3g}{where}"
     shift = str(worst["corruption"]).replace("_", " ")
     if worst["loss"] <= 0:
-        return f"No shift hurts on average; the worst is {shift}: {told}."
+        return f"No ranked shift hurts on average; the worst is {shift}: {told}."
     return f"{shift.capitalize()} hurts most: {told}."

@@ -14,6 +14,7 @@ from segshift.report.figures import colours_of
 from segshift.report.lanes import HEIGHT
 from segshift.report.measures import sizes_told
 from segshift.report.page import drawn, rendered
+from segshift.report.shifts import UNRANKED
 from segshift.report.study_attribution import KINDS, pair_verdicts, read_attributions
 from segshift.report.study_curves import area_lines, curves_figure, curves_sentence
 from segshift.report.study_figures import gaps_figure, matrix_figure
@@ -166,11 +167,15 @@ def _gaps(about: Subject) -> Content:
 def _curves(about: Subject) -> Content:
     curves, areas = distinct(about.tables.shifts), distinct(about.tables.shift_areas)
     lines = area_lines(areas, measure=about.measure)
-    figure = curves_figure(curves, areas, measure=about.measure) if lines else None
+    unranked = area_lines(areas, measure=about.measure, calibrated=False)
+    drawable = lines or unranked
+    figure = curves_figure(curves, areas, measure=about.measure) if drawable else None
     return {
         "curves_text": curves_sentence(areas, measure=about.measure),
         "curves_svg": drawn(figure, about.folder, name="curves") if figure else "",
         "areas": lines,
+        "unranked": unranked,
+        "why_unranked": UNRANKED,
     }
 
 

@@ -1,5 +1,7 @@
 """Quality under growing shifts, over all trainings of a study: a panel per shift, worst first."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -7,6 +9,7 @@ from matplotlib.figure import Figure
 from segshift.metrics import Measure
 from segshift.report.figures import FAINT, GREY, INK
 from segshift.report.measures import are_fractions, digits, lines_of, records, written
+from segshift.report.shifts import UNRANKED
 from segshift.report.study_lanes import ELSEWHERE, HERE
 from segshift.results import IN_DOMAIN
 from segshift.results.curves import SEVERITIES, shift_losses
@@ -16,43 +19,51 @@ DRAWN_SHIFTS = 12
 
 
 def most_harmful(areas: pd.DataFrame, *, measure: Measure) -> list[str]:
-    """The shifts, that with the largest mean loss first."""
+    """The shifts, that with the largest mean loss first; those that are not ranked come last."""
     losses = shift_losses(areas)
     return [str(shift) for shift in losses.loc[losses["metric"] == measure.name, "corruption"]]
 
 
 def curves_sentence(areas: pd.DataFrame, *, measure: Measure) -> str:
-    """Which shift hurts most, and how much; "" without a shift."""
+    """Which of the ranked shifts hurts most, and how much; "" without a shift."""
     losses = shift_losses(areas)
     losses = losses[losses["metric"] == measure.name]
     if losses.empty:
         return ""
     worst = records(losses)[0]
+    if not worst["calibrated"]:
+        return f"No shift is said to hurt most: {UNRANKED}."
     start, area, end = (written(worst[key], digits(measure)) for key in ("start", "area", "end"))
     told = (
         f"mean {measure.name} {start} to {end} at severity {worst['severity']:.3g}, {area} over "
         f"all of the curve from 0 to {SEVERITIES}"
     )
     if worst["loss"] <= 0:
-        return f"No shift hurts on average; the worst is {worst['corruption']}: {told}."
+        return f"No ranked shift hurts on average; the worst is {worst['corruption']}: {told}."
     return f"{worst['corruption']} hurts most: {told}."
 
 
-def area_lines(areas: pd.DataFrame, *, measure: Measure) -> list[dict[str, str]]:
-    """A line per shift and variant, worst shift first: area and loss in domain and elsewhere."""
-    own = areas[areas["metric"] == measure.name]
+def area_lines(
+    areas: pd.DataFrame, *, measure: Measure, calibrated: bool = True
+) -> list[dict[str, Any]]:
+    """A line per shift and variant, worst shift first: area and loss in domain and elsewhere.
+
+    Of those that are `calibrated`, or of the others, by name.
+    """
+    own = areas[(areas["metric"] == measure.name) & (areas["calibrated"] == calibrated)]
     keys = ["variant", "corruption"]
     inside = shift_losses(own[own["set"] == IN_DOMAIN], by=["variant"]).set_index(keys)
     outside = shift_losses(own[own["set"] != IN_DOMAIN], by=["variant"]).set_index(keys)
     both = inside.join(outside.add_suffix("_outside"), how="outer").reset_index()
     order = {shift: place for place, shift in enumerate(most_harmful(areas, measure=measure))}
     both = both.assign(place=both["corruption"].map(order)).sort_values(["place", "variant"])
-    names = [f"{name}{end}" for end in ("", "_outside") for name in ("start", "area", "loss")]
+    means = ("start", "area" if calibrated else "end", "loss")
+    names = [f"{name}{end}" for end in ("", "_outside") for name in means]
     return [
         {
             "shift": line["corruption"],
             "variant": line["variant"],
-            **{name: written(line[name], digits(measure)) for name in names},
+            "means": [written(line[name], digits(measure)) for name in names],
         }
         for line in records(both)
     ]

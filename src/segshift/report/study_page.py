@@ -19,6 +19,7 @@ LISTED = 200  # lines of a table; more make the page slow, the CSV has all
 FILES = {
     "rows.csv": "every measured number; run is the job",
     "metrics.json": "what the metrics mean",
+    "corruptions.json": "which shifts may be ranked",
     "matrix.csv": "means of every training at every site",
     "raters.csv": "how well people agree on the same cases",
     "gaps.csv": "what is lost at another site, split",

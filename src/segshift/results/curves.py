@@ -2,30 +2,57 @@
 
 Pure functions of the rows of one run; images as they were acquired are severity 0. Nothing is
 extrapolated: beyond the highest severity that was tested a curve stays where it is, so a corruption
-that was tested mildly is judged by what was seen of it.
+that was tested mildly is judged by what was seen of it. Only corruptions that are calibrated, whose
+severities are the same steps of the same measure, are ranked.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from segshift.errors import InputError
+from segshift.results.drafts import write_whole
 from segshift.results.intervals import MEAN
 from segshift.results.measures import Measures
 from segshift.results.rows import acquired, read_strings
 from segshift.results.tables import check_one_run, estimates
 
 SEVERITIES = 5
+RECORD = "corruptions.json"
 POINT = ["set", "corruption", "severity"]
 KEYS = ["set", "corruption", "metric", "structure"]
-CURVE = [*POINT, "metric", "structure", "mean", "low", "high", "n", "patients"]
+CURVE = [*POINT, "calibrated", "metric", "structure", "mean", "low", "high", "n", "patients"]
 AREA = ["area", "loss", "start", "end", "severity"]
 
 
-def shift_curves(rows: pd.DataFrame) -> pd.DataFrame:
+def write_corruptions(folder: Path, calibrated: Mapping[str, bool]) -> None:
+    """Write corruptions.json, by name whether it is calibrated, into the folder of a run."""
+    write_whole(folder / RECORD, json.dumps(calibrated, indent=1) + "\n")
+
+
+def read_corruptions(folders: Iterable[Path]) -> dict[str, bool]:
+    """By name whether a corruption is calibrated in all of these runs that say something of it.
+
+    A run without a corruption has no such file. Raises InputError for one that is broken.
+    """
+    said: dict[str, bool] = {}
+    for path in (folder / RECORD for folder in folders):
+        try:
+            told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            for name, calibrated in told.items():
+                said[name] = said.get(name, True) and calibrated is True
+        except (ValueError, AttributeError) as error:
+            raise InputError(f"{path} is no mapping of names to true or false: {error}") from error
+    return said
+
+
+def shift_curves(rows: pd.DataFrame, *, calibrated: Mapping[str, bool]) -> pd.DataFrame:
     """One line per set, corruption, severity, metric and structure, and `mean` over the structures.
 
+    `calibrated` says of a corruption whether it is, which becomes a column; one it lacks is not.
     `mean`, `low`, `high` and `n` are those of the site table: means over patients with their 95 %
     intervals. Empty without a corruption. The line `mean` is over the same structures at every
     severity: those that have a value at severity 0 and at each that was tested. Without any there
@@ -39,6 +66,8 @@ def shift_curves(rows: pd.DataFrame) -> pd.DataFrame:
     lines = estimates(shown.assign(whole=_is_whole(shown)), [*POINT, "whole"])
     curves = lines[lines["whole"].astype(bool) | ~lines["is_mean"].astype(bool)]
     curves = curves.astype(dict.fromkeys(("severity", "n", "patients"), int))
+    ranked = [name for name, whether in calibrated.items() if whether]
+    curves = curves.assign(calibrated=curves["corruption"].isin(ranked))
     order = ["set", "corruption", "metric", "is_mean", "structure", "severity"]
     return curves.sort_values(order, ignore_index=True)[CURVE]
 
@@ -48,12 +77,14 @@ def shift_areas(
 ) -> pd.DataFrame:
     """One line per set, corruption, metric and structure; of each set what hurts most comes first.
 
-    `by` names further columns that tell curves apart. `area` is the mean of the curve over
-    severities 0 to 5, with lines between those tested; `loss` how much worse it is than `start`,
-    the value without one; `end` is the value at `severity`, the highest tested. Signed metrics,
-    of which neither end is the good one, have no line.
+    `by` names further columns that tell curves apart. `start` is the value without a corruption,
+    `end` that at `severity`, the highest tested. Of a corruption that is calibrated `area` is the
+    mean of the curve over severities 0 to 5, with lines between those tested, and `loss` how much
+    worse that is than `start`. Of another a mean over severities means nothing: `area` is NaN,
+    `loss` how much worse `end` is, and they come behind, by name. Signed metrics, of which neither
+    end is the good one, have no line.
     """
-    keys = [*by, *KEYS]
+    keys = [*by, *KEYS, "calibrated"]
     judged = _judged(curves, measures).dropna(subset=["mean"])
     steps = np.arange(SEVERITIES + 1)  # every severity is one of them
     wide = judged.pivot(index=keys, columns="severity", values="mean").reindex(columns=steps)
@@ -62,26 +93,25 @@ def shift_areas(
     drawn = wide.interpolate(axis=1, limit_area="inside").ffill(axis=1).to_numpy()
     areas = wide.index.to_frame(index=False)
     sign = areas["metric"].map(lambda metric: -measures[metric].badness(1.0))
-    areas["area"] = np.trapezoid(drawn, steps, axis=1) / SEVERITIES
     areas["start"], areas["end"] = drawn[:, 0], drawn[:, -1]
-    areas["loss"] = sign.astype(float) * (areas["start"] - areas["area"])
+    areas["area"] = np.trapezoid(drawn, steps, axis=1) / SEVERITIES
+    areas["area"] = areas["area"].where(areas["calibrated"])
+    reached = areas["area"].fillna(areas["end"])
+    areas["loss"] = sign.astype(float) * (areas["start"] - reached)
     areas["severity"] = (tested * steps).max(axis=1)
-    order = [*by, "set", "metric", "structure", "loss", "corruption"]
-    ascending = [column != "loss" for column in order]
-    return areas.sort_values(order, ascending=ascending, ignore_index=True)[[*keys, *AREA]]
+    return _worst_first(areas, by=[*by, "set", "metric", "structure"])[[*keys, *AREA]]
 
 
 def shift_losses(areas: pd.DataFrame, *, by: Sequence[str] = ()) -> pd.DataFrame:
     """One line per metric and corruption, that which hurts most first: means of `AREA`.
 
     They are means over all other keys of `shift_areas`, of the mean of the structures' means. This
-    order is the only one by which a corruption is said to hurt most.
+    order is the only one by which a corruption is said to hurt most; behind it, by name, come those
+    that are not calibrated, which are in no order.
     """
-    keys = [*by, "metric", "corruption"]
+    keys = [*by, "metric", "corruption", "calibrated"]
     means = areas[areas["structure"] == MEAN].groupby(keys)[AREA].mean().reset_index()
-    order = [*by, "metric", "loss", "corruption"]
-    ascending = [column != "loss" for column in order]
-    return means.sort_values(order, ascending=ascending, ignore_index=True)
+    return _worst_first(means, by=[*by, "metric"])
 
 
 def summarise_shifts(curves: pd.DataFrame, measures: Measures) -> dict[str, float]:
@@ -91,14 +121,14 @@ def summarise_shifts(curves: pd.DataFrame, measures: Measures) -> dict[str, floa
     |-----------------------------------|----------------------------------------------------------|
     | `test/shift/<corruption>/<metric>`| mean `loss` of `shift_areas` over sets, of the mean of   |
     |                                   | the structures' means                                    |
-    | `test/worst_shift/<metric>`       | the largest of these                                     |
+    | `test/worst_shift/<metric>`       | the largest of these that is of a calibrated corruption  |
     """
     losses = shift_losses(shift_areas(curves, measures))
     summary = {
         f"test/shift/{line['corruption']}/{line['metric']}": float(line["loss"])
         for line in losses.to_dict("records")
     }
-    worst = losses.groupby("metric")["loss"].max()
+    worst = losses[losses["calibrated"]].groupby("metric")["loss"].max()
     summary |= {f"test/worst_shift/{metric}": float(loss) for metric, loss in worst.items()}
     return dict(sorted(summary.items()))
 
@@ -113,7 +143,16 @@ def read_curves(path: Path) -> pd.DataFrame:
     curves = read_strings(path, columns=CURVE, what="curves")
     numbers = curves[["mean", "low", "high"]].apply(pd.to_numeric)
     counts = dict.fromkeys(("severity", "n", "patients"), int)
-    return curves.assign(**numbers).astype(counts)[CURVE]
+    calibrated = curves["calibrated"] == "True"
+    return curves.assign(**numbers, calibrated=calibrated).astype(counts)[CURVE]
+
+
+def _worst_first(losses: pd.DataFrame, *, by: Sequence[str]) -> pd.DataFrame:
+    """Sorted by these columns, then by the loss of what is calibrated, then by name."""
+    ranked = losses.assign(ranked=losses["loss"].where(losses["calibrated"].astype(bool), -np.inf))
+    order = [*by, "ranked", "corruption"]
+    ascending = [column != "ranked" for column in order]
+    return ranked.sort_values(order, ascending=ascending, ignore_index=True)[list(losses)]
 
 
 def _is_whole(shown: pd.DataFrame) -> "pd.Series[bool]":

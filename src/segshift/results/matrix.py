@@ -4,6 +4,8 @@
 the site's oracle; `site-<name>` is what a network from elsewhere reaches there.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
@@ -28,7 +30,7 @@ MATRIX = [
     "seed_high", "jobs",
 ]  # fmt: skip
 SHIFTS = [*LINE, *CURVE, "jobs"]
-AREAS = [*LINE, *KEYS, *AREA, "n", "patients", "jobs"]
+AREAS = [*LINE, *KEYS, "calibrated", *AREA, "n", "patients", "jobs"]
 
 
 def train_test_matrix(rows: pd.DataFrame) -> pd.DataFrame:
@@ -62,7 +64,7 @@ def failure_table(rows: pd.DataFrame) -> pd.DataFrame:
     return profile.merge(jobs_behind(plain, keys), on=keys)
 
 
-def shift_table(rows: pd.DataFrame) -> pd.DataFrame:
+def shift_table(rows: pd.DataFrame, *, calibrated: Mapping[str, bool]) -> pd.DataFrame:
     """`shift_curves` of every line, of the means of cases over seeds and folds; and its `jobs`.
 
     These are the jobs that have tested the set at that severity, which of a line need not be all.
@@ -71,7 +73,8 @@ def shift_table(rows: pd.DataFrame) -> pd.DataFrame:
     if (rows["corruption"] != "").any():
         for key, own in case_means(rows).groupby(LINE):
             line = dict(zip(LINE, map(str, key), strict=True))
-            parts.append(shift_curves(own.assign(run="/".join(line.values()))).assign(**line))
+            one_run = own.assign(run="/".join(line.values()))
+            parts.append(shift_curves(one_run, calibrated=calibrated).assign(**line))
     curves = pd.concat(parts[1:] or parts, ignore_index=True)
     keys = [*LINE, "set", *CORRUPTED]
     behind = jobs_behind(rows, keys).rename(columns={"corruption": "shown"})

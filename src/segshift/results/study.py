@@ -8,7 +8,7 @@ JSON, because a site's name may hold any sign.
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pandas as pd
 
 from segshift.errors import InputError
 from segshift.metrics import Measure
+from segshift.results.curves import read_corruptions
 from segshift.results.intervals import MEAN
 from segshift.results.measures import Measures, check_measured, read_measures
 from segshift.results.rows import acquired, no_rows, of_network, of_raters, read_rows, read_strings
@@ -47,16 +48,18 @@ class Study:
 
     The rows have, beside their own columns, those of the line, `seed` and `fold`; `run` is the job.
     `raters` are rows of other people's masks, each once, whichever job has measured it.
+    `calibrated` says which corruptions may be ranked.
     """
 
     jobs: pd.DataFrame
     rows: pd.DataFrame
     raters: pd.DataFrame
     measures: Measures
+    calibrated: Mapping[str, bool]
 
 
 def read_study(folder: Path, *, postprocessed: bool = False) -> Study:
-    """Read `jobs.csv` and, once a job is done, `rows.csv` and `metrics.json` of a study.
+    """Read `jobs.csv` and, once a job is done, the rows of a study and what is said of them.
 
     With `postprocessed` the masks are judged as post-processing left them. Raises InputError for a
     folder without jobs, for rows of a job that jobs.csv lacks and of a metric that metrics.json
@@ -76,7 +79,7 @@ def read_study(folder: Path, *, postprocessed: bool = False) -> Study:
     own = rows_of_jobs(of_network(rows, postprocessed=postprocessed), jobs)
     once = [*WHERE, "case", "rater", *MEASURED]
     raters = of_raters(acquired(rows)).drop_duplicates(once).assign(run="raters")
-    return Study(jobs, own, raters, measures)
+    return Study(jobs, own, raters, measures, read_corruptions([folder]))
 
 
 def read_jobs(path: Path) -> pd.DataFrame:

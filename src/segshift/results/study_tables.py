@@ -48,7 +48,7 @@ class StudyTables:
 def study_tables(study: Study) -> StudyTables:
     """Derive every table from the rows; one of a study without rows is empty."""
     gaps, failures = gap_table(study.rows, study.measures), failure_table(study.rows)
-    curves = shift_table(study.rows)
+    curves = shift_table(study.rows, calibrated=study.calibrated)
     return StudyTables(
         matrix=train_test_matrix(study.rows),
         gaps=gaps,
@@ -73,7 +73,7 @@ def study_summary(study: Study, tables: StudyTables) -> dict[str, float]:
     |                                              | `_patients` and `_shrunken` beside it         |
     | `study/raters/<test>/<metric>`               | how well people agree there                   |
     | `study/<variant>/gap/<metric>`               | mean of the gaps of all pairs                 |
-    | `study/<variant>/shift/<corruption>/<metric>`| mean loss of the areas, over lines and sets   |
+    | `study/<variant>/shift/<corruption>/<metric>`| mean loss of `shift_areas`, over lines, sets  |
     | `jobs/all`, `jobs/done`, `time/jobs_s`       | jobs, and what the finished ones took         |
 
     `_low` and `_high` behind a mean, a gap and its parts are the interval. `<train>` and `<test>`

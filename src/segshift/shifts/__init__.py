@@ -7,14 +7,24 @@ the table of all.
 from segshift.shifts.contrast import Contrast, HounsfieldOffset, Inversion, Stain
 from segshift.shifts.fields import BiasField, Illumination
 from segshift.shifts.geometry import Flip, Rotation
-from segshift.shifts.k_space import Ghosting, Gibbs, Motion, Spike
+from segshift.shifts.k_space import Ghosting, Gibbs, Motion, Reconstruction, Spike
 from segshift.shifts.noise import DoseNoise, RicianNoise
 from segshift.shifts.sharpness import Blur, Resolution, SharpKernel, SliceThickness, SmoothKernel
-from segshift.shifts.shift import SEVEREST, Acquisition, Graded, Identity, Shift, Turning
+from segshift.shifts.shift import (
+    SEVEREST,
+    STEP,
+    Acquisition,
+    Graded,
+    Identity,
+    Shift,
+    Turning,
+    is_calibrated,
+)
 from segshift.shifts.suites import distinct, expanded
 
 __all__ = [
     "SEVEREST",
+    "STEP",
     "Acquisition",
     "BiasField",
     "Blur",
@@ -29,6 +39,7 @@ __all__ = [
     "Illumination",
     "Inversion",
     "Motion",
+    "Reconstruction",
     "Resolution",
     "RicianNoise",
     "Rotation",
@@ -41,4 +52,5 @@ __all__ = [
     "Turning",
     "distinct",
     "expanded",
+    "is_calibrated",
 ]

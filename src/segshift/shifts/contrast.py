@@ -9,10 +9,10 @@ from scipy import ndimage
 
 from segshift.mr_signal import spin_echo
 from segshift.shifts.scale import robust_range
-from segshift.shifts.shift import SEVEREST, Acquisition, Graded
+from segshift.shifts.shift import Acquisition, Graded
 
-TR_FACTOR, TE_FACTOR = 4.0, 5.0  # at severity 5: 500 and 12 ms become 2000 and 60
-BORDER_VOXELS = 0.5  # over which a scanner mixes two tissues: about its point spread
+TR_FACTOR, TE_FACTOR = 4.0, 5.0  # of all the way: 500 and 12 ms, T1, become 2000 and 60, T2
+BORDER_VOXELS = 0.45  # over which a scanner mixes two tissues: about its point spread
 LEAST_SIGNAL = 1e-3  # of the strongest; air has none, and keeps its noise
 # Ruifrok and Johnston, Anal Quant Cytol Histol 2001: densities of haematoxylin, eosin, DAB in RGB.
 STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
@@ -25,14 +25,15 @@ class Contrast(Graded):
     """Another echo and repetition time, or a gamma curve where the tissue is not known.
 
     With tissue maps and the tags `tr_ms` and `te_ms` the image is multiplied by the ratio of the
-    spin-echo signals: at severity s TR grows by 4^(s/5), TE by 5^(s/5), T1 to T2 weighting.
+    spin-echo signals, a part p of the way from T1 to T2 weighting: TR grows by 4^p, TE by 5^p.
     Otherwise intensities between the 1st and 99th percentile follow a power law, brighter in half
     of the cases and darker in the others.
     """
 
     name: ClassVar[str] = "contrast"
     unit: ClassVar[str] = "exponent, or 1 over it"
-    numbers: ClassVar[tuple[float, ...]] = (1.15, 1.35, 1.6, 2.0, 2.6)
+    numbers: ClassVar[tuple[float, ...]] = (1.25, 1.56, 1.97, 2.49, 3.17)
+    parts: ClassVar[tuple[float, ...]] = (0.174, 0.305, 0.411, 0.501, 0.581)  # of the way
 
     def changed(
         self, image: np.ndarray, acquisition: Acquisition, random: np.random.Generator
@@ -48,14 +49,13 @@ class Contrast(Graded):
         return np.asarray(low + width * np.where((share > 0) & (share < 1), curved, share))
 
     def _signal_ratio(self, maps: np.ndarray, tr_ms: float, te_ms: float) -> np.ndarray:
-        share = self.severity / SEVEREST
+        part = self.parts[self.severity - 1]
         density, (t1_ms, t2_ms) = maps[0], np.maximum(maps[1:], 1e-3)
         before, after = (
             ndimage.gaussian_filter(
-                spin_echo(density, t1_ms, t2_ms, tr_ms=tr, te_ms=te),
-                (0, BORDER_VOXELS, BORDER_VOXELS),
+                spin_echo(density, t1_ms, t2_ms, tr_ms=tr, te_ms=te), BORDER_VOXELS
             )
-            for tr, te in ((tr_ms, te_ms), (tr_ms * TR_FACTOR**share, te_ms * TE_FACTOR**share))
+            for tr, te in ((tr_ms, te_ms), (tr_ms * TR_FACTOR**part, te_ms * TE_FACTOR**part))
         )
         least = LEAST_SIGNAL * before.max()
         return np.asarray(((after + least) / (before + least)).astype(np.float32))
@@ -66,12 +66,14 @@ class Inversion(Graded):
     """Bright becomes dark: what lies above a part of the range is mirrored down, 5 mirrors all.
 
     As the fold of an inversion-recovery signal at its null, the other way round; the result is
-    stretched to the old range.
+    stretched to the old range. It changes an image far more than the calibrated shifts do: a little
+    of it would mirror nothing but the brightest tissue.
     """
 
+    calibrated: ClassVar[bool] = False
     name: ClassVar[str] = "inversion"
     unit: ClassVar[str] = "part of the range above which is mirrored"
-    numbers: ClassVar[tuple[float, ...]] = (0.8, 0.6, 0.4, 0.2, 0.0)
+    numbers: ClassVar[tuple[float, ...]] = (0.82, 0.71, 0.64, 0.57, 0.0)
 
     def changed(
         self, image: np.ndarray, acquisition: Acquisition, random: np.random.Generator
@@ -90,7 +92,7 @@ class HounsfieldOffset(Graded):
 
     name: ClassVar[str] = "hounsfield_offset"
     unit: ClassVar[str] = "HU"
-    numbers: ClassVar[tuple[float, ...]] = (10.0, 20.0, 40.0, 80.0, 160.0)
+    numbers: ClassVar[tuple[float, ...]] = (5.2, 10.4, 15.7, 20.9, 26.2)
 
     def changed(
         self, image: np.ndarray, acquisition: Acquisition, random: np.random.Generator
@@ -111,7 +113,7 @@ class Stain(Graded):
 
     name: ClassVar[str] = "stain"
     unit: ClassVar[str] = "largest factor, or 1 over it, of a dye's density"
-    numbers: ClassVar[tuple[float, ...]] = (1.1, 1.25, 1.5, 1.9, 2.4)
+    numbers: ClassVar[tuple[float, ...]] = (1.062, 1.128, 1.198, 1.273, 1.352)
 
     def changed(
         self, image: np.ndarray, acquisition: Acquisition, random: np.random.Generator

@@ -22,7 +22,7 @@ class BiasField(Graded):
 
     name: ClassVar[str] = "bias_field"
     unit: ClassVar[str] = "largest over smallest factor"
-    numbers: ClassVar[tuple[float, ...]] = (1.4, 2.0, 3.0, 4.5, 7.0)
+    numbers: ClassVar[tuple[float, ...]] = (1.26, 1.59, 2.02, 2.57, 3.31)
 
     def changed(
         self, image: np.ndarray, acquisition: Acquisition, random: np.random.Generator
@@ -38,7 +38,7 @@ class Illumination(Graded):
 
     name: ClassVar[str] = "illumination"
     unit: ClassVar[str] = "light lost in the darkest place"
-    numbers: ClassVar[tuple[float, ...]] = (0.1, 0.2, 0.35, 0.5, 0.65)
+    numbers: ClassVar[tuple[float, ...]] = (0.028, 0.056, 0.084, 0.112, 0.14)
 
     def changed(
         self, image: np.ndarray, acquisition: Acquisition, random: np.random.Generator

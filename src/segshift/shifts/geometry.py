@@ -11,18 +11,21 @@ from typing import ClassVar
 
 import numpy as np
 
-from segshift.shifts.shift import Acquisition, Graded
+from segshift.errors import InputError
+from segshift.shifts.shift import Acquisition, Graded, check_severity
 
-FLIPPED = ((2,), (1,), (1, 2), (0, 2), (0, 1, 2))  # axes (z, y, x) by severity
+AXES = {"z": -3, "y": -2, "x": -1}
 
 
 @dataclass(frozen=True, slots=True)
 class Rotation(Graded):
     """The patient lies rotated around z, to either side; the reference by the nearest voxel.
 
-    What comes into view from outside is background, as bright as the median of the border.
+    What comes into view from outside is background, as bright as the median of the border. How far
+    pixels move is no measure of how much an image changes, so it is not calibrated.
     """
 
+    calibrated: ClassVar[bool] = False
     name: ClassVar[str] = "rotation"
     unit: ClassVar[str] = "degrees"
     numbers: ClassVar[tuple[float, ...]] = (5.0, 10.0, 15.0, 25.0, 40.0)
@@ -47,30 +50,53 @@ class Rotation(Graded):
 
 
 @dataclass(frozen=True, slots=True)
-class Flip(Graded):
-    """A header with wrong signs: axes are read backwards, at 5 all three of them.
+class Flip:
+    """A header with wrong signs: these axes are read backwards, exactly, without interpolation.
 
-    The axes are x, y, both (half a turn), x and z, and all; exact, without interpolation.
+    There is no more or less of it: severity 1 is all there is, 0 none. Raises InputError for
+    another severity, and for axes that are no list of z, y and x.
     """
 
-    name: ClassVar[str] = "flip"
-    unit: ClassVar[str] = "axes: x; y; y and x; z and x; all"
-    numbers: ClassVar[tuple[float, ...]] = (1, 1, 2, 2, 3)
+    severity: int
+    axes: Sequence[str]
 
-    def changed(
-        self, image: np.ndarray, acquisition: Acquisition, random: np.random.Generator
+    def __post_init__(self) -> None:
+        """Check axes and severity."""
+        listed = isinstance(self.axes, Sequence) and not isinstance(self.axes, str)
+        axes = tuple(self.axes) if listed else ()
+        in_order = tuple(axis for axis in AXES if axis in axes)
+        if not axes or len(in_order) != len(axes):
+            raise InputError(
+                f"shift flip: axes is {self.axes!r}; a list of some of {', '.join(AXES)}, each once"
+            )
+        object.__setattr__(self, "axes", in_order)
+        check_severity(self.severity, self.name)
+        if self.severity > 1:
+            raise InputError(
+                f"shift {self.name}: severity {self.severity}; a flip is there (1) or not (0)"
+            )
+
+    @property
+    def name(self) -> str:
+        """`flip_` and the axes: `flip_yx`."""
+        return f"flip_{''.join(self.axes)}"
+
+    def __call__(
+        self, image: np.ndarray, *, acquisition: Acquisition, random: np.random.Generator
     ) -> np.ndarray:
-        """Read the axes backwards."""
-        axes = tuple(axis + 1 for axis in FLIPPED[self.severity - 1])
-        return np.ascontiguousarray(np.flip(image, axes))
+        """Read the axes of an image (C, D, H, W) backwards."""
+        return self._flipped(image)
 
     def turned_label(
         self, label: np.ndarray, *, acquisition: Acquisition, random: np.random.Generator
     ) -> np.ndarray:
         """The label (D, H, W) flipped as the image is."""
+        return self._flipped(label)
+
+    def _flipped(self, array: np.ndarray) -> np.ndarray:
         if self.severity == 0:
-            return label
-        return np.ascontiguousarray(np.flip(label, FLIPPED[self.severity - 1]))
+            return array
+        return np.ascontiguousarray(np.flip(array, tuple(AXES[axis] for axis in self.axes)))
 
 
 def turned_image(image: np.ndarray, degrees: float, spacing_mm: Sequence[float]) -> np.ndarray:

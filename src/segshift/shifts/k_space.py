@@ -1,4 +1,4 @@
-"""What goes wrong while MR acquires k-space, slice by slice; lines are encoded along y.
+"""What happens to k-space of MR, slice by slice; lines are encoded along y.
 
 Images are magnitudes, whose phase nobody stored: it is taken to be 0 before the artefact. Of an
 image with negative values, which is no magnitude, the real part stays.
@@ -10,11 +10,11 @@ from typing import ClassVar
 import numpy as np
 from scipy import fft
 
+from segshift.mr_signal import PLANE, reconstructed
 from segshift.shifts.geometry import turned_image
 from segshift.shifts.scale import robust_range
 from segshift.shifts.shift import Acquisition, Graded
 
-PLANE = (-2, -1)
 FEWEST_GHOSTS, MOST_GHOSTS = 3, 6
 MOVED_MM, MOVED_DEGREES = 5.0, 5.0
 BEFORE = (0.4, 0.6)  # of the moved lines, those before the middle one, which never moves
@@ -31,7 +31,7 @@ class Ghosting(Graded):
 
     name: ClassVar[str] = "ghosting"
     unit: ClassVar[str] = "brightness of each ghost, share of the image's"
-    numbers: ClassVar[tuple[float, ...]] = (0.05, 0.1, 0.15, 0.25, 0.4)
+    numbers: ClassVar[tuple[float, ...]] = (0.0374, 0.0751, 0.113, 0.152, 0.193)
 
     def changed(
         self, image: np.ndarray, acquisition: Acquisition, random: np.random.Generator
@@ -54,7 +54,7 @@ class Motion(Graded):
 
     name: ClassVar[str] = "motion"
     unit: ClassVar[str] = "share of the lines acquired of the moved patient"
-    numbers: ClassVar[tuple[float, ...]] = (0.15, 0.3, 0.45, 0.6, 0.7)
+    numbers: ClassVar[tuple[float, ...]] = (0.06, 0.206, 0.371, 0.502, 0.598)
 
     def changed(
         self, image: np.ndarray, acquisition: Acquisition, random: np.random.Generator
@@ -80,7 +80,7 @@ class Gibbs(Graded):
 
     name: ClassVar[str] = "gibbs"
     unit: ClassVar[str] = "part of k-space that is kept along y and along x"
-    numbers: ClassVar[tuple[float, ...]] = (0.8, 0.65, 0.5, 0.4, 0.3)
+    numbers: ClassVar[tuple[float, ...]] = (0.965, 0.87, 0.72, 0.58, 0.47)
 
     def changed(
         self, image: np.ndarray, acquisition: Acquisition, random: np.random.Generator
@@ -88,6 +88,27 @@ class Gibbs(Graded):
         """Fill the outside of k-space with zeros."""
         y, x = (np.abs(fft.fftfreq(size)) <= self.number / 2 for size in image.shape[2:])
         return _image(fft.fft2(image, axes=PLANE) * (y[:, None] & x), like=image)
+
+
+@dataclass(frozen=True, slots=True)
+class Reconstruction(Graded):
+    """Other reconstruction software: fewer lines, a filter over them, zeros around them.
+
+    Of k-space a part of 1 - s / 4 along y and along x is kept under a window of strength s, from 1
+    in the middle to 1 - s at the edge; 0.92 would be Hamming's, 1 Hann's. Images are softer, and
+    ring less than where k-space is only cut off (Bernstein, Fain and Riederer, JMRI 2001).
+    """
+
+    name: ClassVar[str] = "reconstruction"
+    unit: ClassVar[str] = "strength of the filter; a fourth of it of k-space is zero"
+    numbers: ClassVar[tuple[float, ...]] = (0.12, 0.29, 0.485, 0.665, 0.84)
+
+    def changed(
+        self, image: np.ndarray, acquisition: Acquisition, random: np.random.Generator
+    ) -> np.ndarray:
+        """Filter k-space and fill its outside with zeros."""
+        made = reconstructed(image, acquired=1 - self.number / 4, filter_strength=self.number)
+        return _magnitude(made, like=image)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +120,7 @@ class Spike(Graded):
 
     name: ClassVar[str] = "spike"
     unit: ClassVar[str] = "height of the stripes, share of the range"
-    numbers: ClassVar[tuple[float, ...]] = (0.03, 0.06, 0.1, 0.16, 0.25)
+    numbers: ClassVar[tuple[float, ...]] = (0.0207, 0.0416, 0.0627, 0.0841, 0.106)
 
     def changed(
         self, image: np.ndarray, acquisition: Acquisition, random: np.random.Generator

@@ -23,7 +23,7 @@ class RicianNoise(Graded):
 
     name: ClassVar[str] = "rician_noise"
     unit: ClassVar[str] = "standard deviation per channel, share of the range"
-    numbers: ClassVar[tuple[float, ...]] = (0.01, 0.02, 0.04, 0.07, 0.12)
+    numbers: ClassVar[tuple[float, ...]] = (0.0147, 0.0294, 0.0444, 0.0596, 0.0751)
 
     def changed(
         self, image: np.ndarray, acquisition: Acquisition, random: np.random.Generator
@@ -46,7 +46,7 @@ class DoseNoise(Graded):
 
     name: ClassVar[str] = "dose_noise"
     unit: ClassVar[str] = "share of the dose"
-    numbers: ClassVar[tuple[float, ...]] = (0.5, 0.25, 0.12, 0.06, 0.03)
+    numbers: ClassVar[tuple[float, ...]] = (0.786, 0.478, 0.289, 0.185, 0.126)
 
     def changed(
         self, image: np.ndarray, acquisition: Acquisition, random: np.random.Generator

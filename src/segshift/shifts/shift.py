@@ -10,6 +10,7 @@ import numpy as np
 from segshift.errors import InputError
 
 SEVEREST = 5
+STEP = 0.06  # how much one more severity of a calibrated shift changes an image: docs/shifts.md
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +74,16 @@ class Identity:
 class Graded(ABC):
     """A shift whose severities 1 to 5 are five `numbers`, measured in `unit`; 0 changes no bit.
 
-    Raises InputError for a severity that is no whole number from 0 to 5.
+    Where it is `calibrated`, severity s changes the reference images by s times `STEP`, so that it
+    may be ranked beside others. Raises InputError for a severity that is no whole number from 0 to
+    5.
     """
 
     severity: int
     name: ClassVar[str]
     unit: ClassVar[str]
     numbers: ClassVar[tuple[float, ...]]
+    calibrated: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the severity."""
@@ -103,6 +107,11 @@ class Graded(ABC):
         self, image: np.ndarray, acquisition: Acquisition, random: np.random.Generator
     ) -> np.ndarray:
         """The image (C, D, H, W) under this shift, of a severity from 1 to 5."""
+
+
+def is_calibrated(shift: Shift) -> bool:
+    """Whether its severities are the common steps; of a shift that does not say so they are not."""
+    return bool(getattr(shift, "calibrated", False))
 
 
 def check_severity(severity: object, name: str) -> None:

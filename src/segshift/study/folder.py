@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segshift.errors import InputError
+from segshift.results.curves import read_corruptions, write_corruptions
 from segshift.results.drafts import drafted, write_whole
 from segshift.results.measures import read_measures, write_measures
 from segshift.results.rows import COLUMNS
@@ -145,13 +146,15 @@ def write_jobs(folder: Path, jobs: Sequence["Job"], states: Mapping[str, State])
 
 
 def gather_rows(folder: Path, names: Sequence[str]) -> None:
-    """`rows.csv` and `metrics.json` of the study: what these jobs measured, and what it means.
+    """`rows.csv`, `metrics.json` and `corruptions.json`: what these jobs measured, and its meaning.
 
     Rows are copied one job after the other, line by line. Raises InputError where a metric means
     one thing in one job and another in the next.
     """
     runs = [run_folder(job_file(folder, name)) for name in names]
     write_measures(folder, [one for run in runs for one in read_measures(run).values()])
+    if corruptions := read_corruptions(runs):
+        write_corruptions(folder, corruptions)
     with drafted(folder / "rows.csv") as draft, draft.open("w", encoding="utf-8", newline="") as f:
         writer = csv.writer(f, lineterminator="\n")
         writer.writerow(COLUMNS)
