@@ -1,10 +1,11 @@
 """What a run is about to do, for people who can still stop it."""
 
 from segshift.build import Experiment
+from segshift.plan import OBJECT, Scale
 
 
 def announcement(parts: Experiment) -> str:
-    """Cohort, split and plan in three lines."""
+    """Cohort, split and plan in three lines, and what brings pictures to one scale."""
     cohort, plan, split = parts.cohort, parts.plan, parts.split
     sizes = {"train": len(split.train), "val": len(split.val)}
     sizes |= {name: len(cases) for name, cases in split.tests.items()}
@@ -23,4 +24,12 @@ def announcement(parts: Experiment) -> str:
         + f"; selection {parts.config.selection} on {chosen_at}\n"
         f"plan:      batch {plan.batch} of {edges}{context}, spacing "
         f"{'x'.join(f'{s:g}' for s in plan.spacing_mm)} mm, {len(plan.strides)} stages"
+        + (f"\nscale:     {_scale(plan.scale)}" if plan.scale else "")
     )
+
+
+def _scale(scale: Scale) -> str:
+    size = f"{scale.by} of {scale.typical_px:.4g} pixels, the median of the training cases"
+    if scale.by == OBJECT:
+        return f"{size}; all others are predicted twice, first with their pixels as they are"
+    return size

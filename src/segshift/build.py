@@ -19,8 +19,15 @@ from segshift.cohort import Case, Cohort
 from segshift.cohort.checks import check_headers
 from segshift.data.boxes import stored_box
 from segshift.errors import InputError
-from segshift.options import check_options
-from segshift.plan import Plan, check_channels, check_voxels, make_plan, plan_from_dict
+from segshift.options import check_options, scale_of
+from segshift.plan import (
+    Plan,
+    check_channels,
+    check_unsized,
+    check_voxels,
+    make_plan,
+    plan_from_dict,
+)
 from segshift.shifts import Shift, distinct, expanded
 from segshift.splits import EvaluationSet, Split, evaluation_sets, limited, selected, site_set
 from segshift.terms import with_terms
@@ -63,6 +70,7 @@ def experiment(config: DictConfig, *, plan: Plan | None = None) -> Experiment:
         channel_names=cohort.channels,
         on_gpu=config.trainer.accelerator in ("auto", "gpu", "cuda"),
         box_of=partial(stored_box, store=Path(config.store)),
+        scale=scale_of(config, cohort.structures),
         **{str(key): value for key, value in config.plan.items()},
     )
     check_cases((*split.val, *(c for cases in split.tests.values() for c in cases)), plan)
@@ -95,6 +103,8 @@ def check_cases(cases: Iterable[Case], plan: Plan) -> None:
     headers = [check_headers(case, raters=True) for case in cases]
     check_channels(cases, headers, plan.channels)
     check_voxels(cases, headers, plan.spacing_mm)
+    if plan.scale:
+        check_unsized(cases)
 
 
 def cohort_of(config: DictConfig) -> Cohort:

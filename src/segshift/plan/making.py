@@ -28,6 +28,7 @@ from segshift.plan.cropping import (
 from segshift.plan.memory import batch_for, checked_memory_gb, fitting_memory
 from segshift.plan.normalisation import plan_normalisation
 from segshift.plan.pooling import ANISOTROPY, SMALLEST_EDGE, padded, topology
+from segshift.plan.scale import typical_scale
 from segshift.progress import threads, tracked
 
 MOST_GROWTH = 1000  # of the number of voxels, by resampling
@@ -50,12 +51,14 @@ def make_plan(
     channel_names: Sequence[str] = (),
     crop: str = NONZERO,
     box_of: Callable[[Case], Box] = read_box,
+    scale: str | None = None,
 ) -> Plan:
     """Plan from the training cases' files; what is given overrides what is derived.
 
     A derived patch has at most `patch_voxels`; a derived batch has as many patches as fit into
     them, but at least 2. With `memory_gb` both follow the memory instead (`device`: of the GPU,
-    `on_gpu`). Sizes are those after cropping; `box_of` says what is left of a case.
+    `on_gpu`). Sizes are those after cropping; `box_of` says what is left of a case. `scale` is one
+    of scale.SCALES, for pictures without a physical size.
     Raises InputError for 2D images under a 3D view and for a patch that the pooling cannot halve.
     """
     _check_view(dimensions, context)
@@ -66,7 +69,8 @@ def make_plan(
     check_channels(cases, headers, channels)
     boxes = _boxes(cases, headers, box_of if crop == NONZERO else None)
     shapes = np.array([box_shape(box) for box in boxes])
-    spacings = np.array([h.spacing_mm for h in headers])
+    typical, scaled = typical_scale(cases, scale)
+    spacings = np.array([s.spacing_mm(h.spacing_mm) for s, h in zip(scaled, headers, strict=True)])
     target = tuple(spacing_mm) if spacing_mm else _target_spacing(spacings, shapes)
     if len(target) != 3 or min(target) <= 0:
         raise InputError(f"plan.spacing_mm={list(target)}: three positive numbers (z, y, x)")
@@ -111,6 +115,7 @@ def make_plan(
         ),
         interpolation=interpolation,
         crop=crop,
+        scale=typical,
     )
 
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from segshift import __version__, build, environment
 from segshift.cohort import Case
 from segshift.errors import InputError
+from segshift.plan import check_unsized
 from segshift.postprocessing import Rules, common_rules, postprocessed, read_rules
 from segshift.prediction.inputs import (
     cases_of,
@@ -150,6 +151,8 @@ def _predict_case(
     from segshift.prediction.members import streams_of
     from segshift.prediction.outputs import measured
 
+    if output.scales:
+        check_unsized([case])
     image, spacing_mm = read_case_image(case, ensemble.plan)
     task = ensemble.task
     shape = image.shape[1:]
@@ -162,6 +165,7 @@ def _predict_case(
             autocast=_autocast(precision),
         )
         del image  # what is prepared of it goes with the streams
+        scales = [stream.scaled for stream in streams]
         found = predicted_case(streams, task, drafts=maps)
         del streams
         labels = postprocessed(
@@ -172,13 +176,17 @@ def _predict_case(
             exclusive=output.exclusive,
         )
         output.save(case, labels, task=task, drafts=maps, software=SOFTWARE)
-    return measured(
+    values = measured(
         labels,
         task,
         spacing_mm=spacing_mm,
         entropy=found.entropy,
         predicted_dice=found.predicted_dice,
     )
+    # No columns where pixels count as they are.
+    for columns, scaled in zip(output.scale_columns(), scales, strict=False):
+        values |= dict(zip(columns, scaled.written(), strict=True))
+    return values
 
 
 def _check(config: DictConfig) -> None:
@@ -219,6 +227,7 @@ def _output(config: DictConfig, ensemble: "Ensemble") -> "Output":
         is_exclusive(ensemble.task),
         kinds,
         table=f"predictions{name}.csv",
+        scales=len(ensemble.groups) if any(group.plan.scale for group in ensemble.groups) else 0,
     )
 
 
