@@ -80,18 +80,22 @@ class TestFieldOfView:
         assert source == BY_FIELD
         assert size == pytest.approx(340, rel=0.03)
 
-    @pytest.mark.parametrize(
-        "picture",
-        [
-            np.random.default_rng(0).integers(0, 255, (90, 120)),  # no border
-            np.full((90, 120), 7),  # nothing but one colour
-            sum(200 * disc(120, 6, c, height=90) for c in ((0.2, 0.2), (0.5, 0.8), (0.8, 0.4))),
-            200 * disc(120, 12, height=90),  # one cell
-            200 * (np.add.outer(np.arange(90), np.arange(120)) % 90 < 2),  # lines from end to end
-        ],
-    )
-    def test_without_one_large_piece_in_a_border_it_is_the_whole_image(self, picture):
-        assert found(np.asarray(picture)) == (120.0, BY_IMAGE)
+    @pytest.mark.parametrize("kind", ["noise", "flat", "bar", "cell", "cells", "frame"])
+    def test_without_one_large_piece_in_a_border_it_is_the_whole_image(self, kind):
+        random = np.random.default_rng(0)
+        bar = np.where(np.arange(120) < 60, 0, np.ones((90, 1)))
+        bar[0, -1] = 0  # or the corners' median is neither
+        frame = disc(120, 40, height=90) & ~disc(120, 30, height=90)
+        frame[45:48, 80:100] = False  # its hole is not closed
+        pictures = {
+            "noise": random.integers(0, 255, (90, 120)),
+            "flat": np.full((90, 120), 7),
+            "bar": bar,
+            "cell": disc(120, 12, height=90),
+            "cells": disc(120, 26, (0.4, 0.3), height=90) | disc(120, 20, (0.6, 0.8), height=90),
+            "frame": frame,
+        }
+        assert found(200 * pictures[kind]) == (120.0, BY_IMAGE)
 
     def test_all_slices_and_channels_of_a_stack_show_one_field(self):
         stack = np.zeros((2, 3, 64, 64), np.float32)

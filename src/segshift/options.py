@@ -27,9 +27,8 @@ NUMBERS: dict[str, tuple[type, float, float]] = {  # kind, lowest, highest
     "prediction.window_batch": (int, 1, math.inf),
 }
 DERIVED = ("plan.batch", "prediction.window_batch")  # may be null
-CHOICES: dict[
-    str, tuple[str | None, ...]
-] = {  # as in segshift.networks.options and segshift.data, which need torch
+# As in segshift.networks.options and segshift.data, which need torch.
+CHOICES: dict[str, tuple[str | None, ...]] = {
     "plan.interpolation": ("linear", "spline"),
     "plan.crop": ("nonzero", "none"),
     "data.scale": (*SCALES, None),
