@@ -80,7 +80,7 @@ def main(steps: int, overrides: list[str]) -> None:
     config.trainer.epochs, config.trainer.steps_per_epoch = 1, steps
     precision = environment.precision(config.trainer.precision, config.trainer.accelerator)
     module = build.module_of(config, plan, precision=precision)
-    cases = store_cases(parts.split.train, plan, folder=Path(config.store))
+    cases = store_cases(parts.split.train, plan, folder=Path(config.store), training=True)
     data = CohortDataModule(
         train=cases, val=[], tests={}, view=plan.view, batch=plan.batch, steps_per_epoch=steps,
         foreground_share=config.foreground_share, workers=config.trainer.workers, seed=config.seed,

@@ -24,7 +24,7 @@ from scipy import ndimage
 from segshift.cohort import Case
 from segshift.data.patches import PatchDataset
 from segshift.data.stored import StoredCase
-from segshift.plan import View
+from segshift.plan import Plan, View
 
 READS = 40  # patches per round and reader
 MEMORY_EDGE = 48
@@ -53,7 +53,8 @@ def stored(folder: Path, edge: int, number: int) -> StoredCase:
     np.save(entry / "label.npy", label)
     inside = np.argwhere(label)[:: max(edge**3 // 10000, 1)]
     np.save(entry / "landmarks.npy", np.column_stack([label[tuple(inside.T)], inside]))
-    return StoredCase(Case(entry.name, entry.name, "here", ()), entry)
+    plan = Plan(1, ("outer", "inner"), (1, 1, 1), View((edge // 2,) * 3), (), (), 1, ())
+    return StoredCase(Case(entry.name, entry.name, "here", ()), entry, plan)
 
 
 def ours(cases: list[StoredCase], edge: int) -> Reader:

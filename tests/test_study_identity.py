@@ -25,12 +25,14 @@ class TestIdentity:
             "launcher.workers=2", "study.attribute=true", "data.held_out=[north]",
         ):  # fmt: skip
             assert self.identities(*base, word) == before, word
-        assert set(IRRELEVANT) == {"name", "store", "logger", "data", "trainer.workers"}
+        of_data = ("cohort", "manifest", "structures", "sites", "rater", "held_out")
+        others = {"name", "store", "logger", "trainer.workers"}
+        assert set(IRRELEVANT) == others | {f"data.{name}" for name in of_data}
 
     @pytest.mark.parametrize(
         "word",
         ["seed=1", "loss=focal", "split.seed=1", "trainer.epochs=2", "optim.optimizer.lr=0.1",
-         "augment=none", "trainer.precision=64-true"],
+         "augment=none", "trainer.precision=64-true", "data.scale=object"],
     )  # fmt: skip
     def test_every_other_option_changes_it(self, word, place, base):
         assert not set(self.identities(*base)) & set(self.identities(*base, word))

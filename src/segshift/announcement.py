@@ -1,11 +1,14 @@
 """What a run is about to do, for people who can still stop it."""
 
 from segshift.build import Experiment
-from segshift.plan import resolutions_told, sizes_told
+from segshift.plan import OBJECT, Scale, resolutions_told, sizes_told
 
 
 def announcement(parts: Experiment) -> str:
-    """Cohort, split and plan in three lines, and what is not known of the cases' sizes."""
+    """Cohort, split and plan in three lines, and what is not known of the cases' sizes.
+
+    Also what brings pictures to one scale.
+    """
     cohort, plan, split = parts.cohort, parts.plan, parts.split
     sizes = {"train": len(split.train), "val": len(split.val)}
     sizes |= {name: len(cases) for name, cases in split.tests.items()}
@@ -24,6 +27,7 @@ def announcement(parts: Experiment) -> str:
         + f"; selection {parts.config.selection} on {chosen_at}\n"
         f"plan:      batch {plan.batch} of {edges}{context}, spacing "
         f"{'x'.join(f'{s:g}' for s in plan.spacing_mm)} {plan.length}, {len(plan.strides)} stages"
+        + (f"\nscale:     {_scale(plan.scale)}" if plan.scale else "")
         + "".join(f"\nsizes:     {line}" for line in _sizes(parts))
     )
 
@@ -34,3 +38,10 @@ def _sizes(parts: Experiment) -> list[str]:
     sets = {"train": split.train, "val": split.val, **split.tests}
     told = resolutions_told(split.train, headers, parts.plan)
     return [*sizes_told(sets, headers, parts.plan), *([told] if told else [])]
+
+
+def _scale(scale: Scale) -> str:
+    size = f"{scale.by} of {scale.typical_px:.4g} pixels, the median of the training cases"
+    if scale.by == OBJECT:
+        return f"{size}; all others are predicted twice, first with their pixels as they are"
+    return size

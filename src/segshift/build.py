@@ -20,10 +20,11 @@ from segshift.cohort.checks import check_headers
 from segshift.cohort.images import Geometry
 from segshift.data.boxes import stored_box
 from segshift.errors import InputError
-from segshift.options import check_options
+from segshift.options import check_options, scale_of
 from segshift.plan import (
     Plan,
     check_channels,
+    check_unsized,
     check_voxels,
     make_plan,
     plan_from_dict,
@@ -75,6 +76,7 @@ def experiment(config: DictConfig, *, plan: Plan | None = None) -> Experiment:
         channel_names=cohort.channels,
         on_gpu=config.trainer.accelerator in ("auto", "gpu", "cuda"),
         box_of=partial(stored_box, store=Path(config.store)),
+        scale=scale_of(config, cohort.structures),
         **{str(key): value for key, value in config.plan.items()},
     )
     judged = (*split.val, *(c for cases in split.tests.values() for c in cases))
@@ -109,6 +111,8 @@ def check_cases(cases: Iterable[Case], plan: Plan) -> dict[str, Geometry]:
     headers = [check_headers(case, raters=True) for case in cases]
     check_channels(cases, headers, plan.channels)
     check_voxels(cases, headers, plan.spacing_mm, spacing_known=plan.spacing_known)
+    if plan.scale:
+        check_unsized(cases, headers)
     return {case.id: header for case, header in zip(cases, headers, strict=True)}
 
 

@@ -17,8 +17,8 @@ from segshift.losses import IGNORE
 from segshift.metrics import SelectionScore
 from segshift.metrics.reliability import Reliability, ReliabilityBin
 from segshift.module import gathered
-from segshift.plan import box_shape, box_slices
-from segshift.results import Row, append_rows, rows_of, write_rows
+from segshift.plan import UNSCALED, Scaled, box_shape, box_slices
+from segshift.results import Row, add_scales, append_rows, rows_of, write_rows
 from segshift.results.names import file_name, slice_folder
 from segshift.splits import SetKey
 from segshift.tasks import Task
@@ -33,6 +33,7 @@ SHOWN = 2  # metrics in an epoch's line, the one that chooses first; metrics.csv
 class WriteCases(Callback):
     """Every tested case as soon as it is scored: its rows, and one slice for the report.
 
+    At the end `cases.csv` gets the scale of each case, where pictures are brought to one.
     `rows.csv` holds the rows so far; once all ranks are done rank 0 writes it anew, sorted, and
     `reliability.csv`: the bins of a reliability diagram per set, site and structure.
     """
@@ -41,6 +42,7 @@ class WriteCases(Callback):
         self.folder, self.run, self.sets, self.task = folder, run, tuple(sets), task
         self.rows: list[Row] = []
         self.reliability: dict[Place, Reliability] = {}
+        self.scales: dict[tuple[str, str], Scaled] = {}  # of images as they were acquired
 
     def on_test_batch_end(  # type: ignore[override]
         self,
@@ -68,6 +70,8 @@ class WriteCases(Callback):
             for name, tally in outputs["tallies"].items()
         }
         self.reliability = merged([self.reliability, of_case])
+        if not key.corruption:
+            self.scales[key.set, batch["case"]] = outputs["scaled"]
         if key.corruption and batch_idx >= SHIFTED_SLICES:
             return
         path = slice_folder(self.folder, *key) / f"{file_name(batch['case'])}.npz"
@@ -75,11 +79,15 @@ class WriteCases(Callback):
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Gather, and let rank 0 write all rows; a case scored twice is an error there."""
-        parts = gathered((self.rows, self.reliability))
+        parts = gathered((self.rows, self.reliability, self.scales))
         if trainer.is_global_zero:
-            write_rows(self._path(0), [row for rows, _ in parts for row in rows])
-            tallies = merged(reliability for _, reliability in parts)
+            write_rows(self._path(0), [row for rows, *_ in parts for row in rows])
+            tallies = merged(reliability for _, reliability, _ in parts)
             write_reliability(self.folder / "reliability.csv", tallies)
+            scales = {key: scaled for *_, own in parts for key, scaled in own.items()}
+            if any(scaled != UNSCALED for scaled in scales.values()):
+                written = {key: scaled.written() for key, scaled in scales.items()}
+                add_scales(self.folder / "cases.csv", written)
         else:
             self._path(trainer.global_rank).unlink(missing_ok=True)
 

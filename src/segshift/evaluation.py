@@ -62,6 +62,7 @@ def test(config: DictConfig, folder: Path, *, command: str, choices: Mapping[str
     environment.check_devices(config.trainer.accelerator, 1)
     precision = environment.precision(config.trainer.precision, config.trainer.accelerator)
     run = build.load(checkpoint, precision=precision)
+    _check_own_scale(config, run)
     run.module.prediction = changed(run.module.prediction, config.prediction)
     if config.postprocess == "auto":
         run.module.rules = read_rules(checkpoint)
@@ -91,6 +92,16 @@ def test(config: DictConfig, folder: Path, *, command: str, choices: Mapping[str
     memory = environment.peak_memory_gb(trainer.strategy.root_device.type)
     measured = {"selection": run.config.selection, **timer.seconds, **memory}
     conclude(folder, run.module.task, measured)
+
+
+def _check_own_scale(config: DictConfig, run: build.LoadedRun) -> None:
+    """Raises InputError if `data.scale` asks for another scale than that of a run's training."""
+    asked, own = OmegaConf.select(config, "data.scale"), run.plan.scale
+    if asked is not None and (own is None or asked != own.by):
+        raise InputError(
+            f"data.scale={asked}, but the checkpoint was trained with {own.by if own else 'null'}, "
+            "and is tested as it was trained; leave data.scale out"
+        )
 
 
 def score_files(

@@ -15,12 +15,18 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from segshift.errors import TrainingDivergedError
-from segshift.inference import PredictionOptions, Slab, entropy, predict_slabs
+from segshift.inference import (
+    PredictionOptions,
+    Slab,
+    entropy,
+    predict_slabs,
+    predicted_object_px,
+)
 from segshift.losses import IGNORE, Scheduled
 from segshift.metrics import SelectionScore
 from segshift.metrics.reliability import Reliability
 from segshift.metrics.uncertainty import ErrorDetection
-from segshift.plan import View
+from segshift.plan import UNSCALED, Scaled, View
 from segshift.postprocessing import Effect, JudgedCase, Rules, effects, postprocessed
 from segshift.tasks import Score, Tally, Task, rater_scores
 from segshift.tasks.task import Loss, scored
@@ -34,10 +40,14 @@ AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Decoded labels (D, H, W) on the case's own grid and, if asked for, a tally per structure."""
+    """Decoded labels (D, H, W) on the case's own grid and, if asked for, a tally per structure.
+
+    `scaled` is the scale that the case was predicted at.
+    """
 
     labels: np.ndarray
     tallies: tuple[Tally, ...] = ()
+    scaled: Scaled = UNSCALED
 
 
 class SegmentationModule(L.LightningModule):
@@ -132,8 +142,24 @@ class SegmentationModule(L.LightningModule):
         """Whether channels exclude each other: then there is one more, for the background."""
         return self.task.channels > len(self.task.structures)
 
+    def at_found_scale(self, item: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The item at the scale that the network's own first prediction of it asks for.
+
+        The same item where that is not how scales are found. The label is not looked at.
+        """
+        look = item.get("second_look")
+        if look is None:
+            return item
+        size_px = predicted_object_px(
+            self.slabs(item), lambda seen: self.task.predicted(self.task.decode(seen))
+        )
+        image, scaled = look(size_px)
+        seen = torch.from_numpy(image).to(item["image"].device)
+        return {**item, "image": seen, "scaled": scaled, "second_look": None}
+
     def predict(self, item: Mapping[str, Any], *, tallied: bool = False) -> Prediction:
         """Decode one evaluation item; tallies compare its probabilities with its `label`."""
+        item = self.at_found_scale(item)
         tallies = tuple(Tally(Reliability(), ErrorDetection()) for _ in self.task.structures)
         labels: np.ndarray | None = None
         for slab in self.slabs(item):
@@ -145,7 +171,7 @@ class SegmentationModule(L.LightningModule):
             if tallied:
                 self._tally(tallies, slab, decoded, item["label"][0, place].cpu().numpy())
         assert labels is not None
-        return Prediction(labels, tallies if tallied else ())
+        return Prediction(labels, tallies if tallied else (), item.get("scaled", UNSCALED))
 
     def _tally(
         self, tallies: Iterable[Tally], slab: Slab, decoded: np.ndarray, reference: np.ndarray
@@ -212,7 +238,7 @@ class SegmentationModule(L.LightningModule):
 
         `prediction` are its labels, `scores` those of the network as it is, `postprocessed` those
         after the rules (empty without rules), `raters` those of other people's masks by rater, and
-        `tallies` those by structure.
+        `tallies` those by structure. `scaled` is the scale that the case was predicted at.
         """
         if not batch["counted"]:
             return None
@@ -230,6 +256,7 @@ class SegmentationModule(L.LightningModule):
             "postprocessed": after,
             "raters": self._rater_scores(batch),
             "tallies": tallies,
+            "scaled": prediction.scaled,
         }
 
     def _rater_scores(self, item: Mapping[str, Any]) -> dict[str, list[Score]]:

@@ -1,11 +1,14 @@
 """Options that a wrong value would make fail only after seconds of imports, or not at all."""
 
 import math
+from collections.abc import Iterable
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from segshift.environment import check_accelerator, check_compiler, check_precision
 from segshift.errors import InputError
+from segshift.plan import OBJECT
+from segshift.plan.scale import SCALES
 
 NUMBERS: dict[str, tuple[type, float, float]] = {  # kind, lowest, highest
     "seed": (int, 0, math.inf),
@@ -24,9 +27,11 @@ NUMBERS: dict[str, tuple[type, float, float]] = {  # kind, lowest, highest
     "prediction.window_batch": (int, 1, math.inf),
 }
 DERIVED = ("plan.batch", "prediction.window_batch")  # may be null
-CHOICES = {  # as in segshift.networks.options and segshift.data, which need torch
+# As in segshift.networks.options and segshift.data, which need torch.
+CHOICES: dict[str, tuple[str | None, ...]] = {
     "plan.interpolation": ("linear", "spline"),
     "plan.crop": ("nonzero", "none"),
+    "data.scale": (*SCALES, None),
     "postprocess": ("auto", "none"),
     "sampling.balance": ("none", "site", "structure"),
     "model.norm": ("instance", "batch", "group"),
@@ -63,7 +68,8 @@ def check_options(config: DictConfig) -> None:
         if theirs and key.startswith("model."):
             continue
         if value is not None and value not in known:
-            raise InputError(f"{key}={value}: known are {', '.join(known)}")
+            names = ", ".join("null" if name is None else name for name in known)
+            raise InputError(f"{key}={value}: known are {names}")
     trainer = config.trainer
     if type(trainer.compile) is not bool:
         raise InputError(f"trainer.compile={trainer.compile}: true or false")
@@ -75,3 +81,21 @@ def check_options(config: DictConfig) -> None:
         raise InputError(f"trainer.strategy={trainer.strategy}: auto or ddp")
     if trainer.devices > 1 and trainer.strategy != "ddp":
         raise InputError(f"trainer.devices={trainer.devices} needs trainer=ddp")
+
+
+def scale_of(config: DictConfig, structures: Iterable[str]) -> str | None:
+    """What `data.scale` says; None where a config of one's own does not have it.
+
+    Raises InputError for regions that leave out a structure: references of an object would show
+    more than predictions.
+    """
+    scale: str | None = OmegaConf.select(config, "data.scale")
+    regions = OmegaConf.select(config, "task.regions")
+    if scale == OBJECT and isinstance(regions, DictConfig):
+        shown = {str(part) for parts in regions.values() for part in parts}
+        if missing := [name for name in structures if name not in shown]:
+            raise InputError(
+                f"data.scale={OBJECT} measures all structures together, but task.regions has "
+                f"{missing} in no region; add it to one, or to `background` in data.structures"
+            )
+    return scale

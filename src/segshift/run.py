@@ -196,8 +196,8 @@ def stored(parts: build.Experiment) -> "StoredSets":
 
     folder, quiet = Path(parts.config.store), environment.rank() > 0
     train_cases, val_cases = (
-        store_cases(cases, parts.plan, folder=folder, quiet=quiet)
-        for cases in (parts.split.train, parts.split.val)
+        store_cases(cases, parts.plan, folder=folder, training=training, quiet=quiet)
+        for cases, training in ((parts.split.train, True), (parts.split.val, False))
     )
     tests = store_sets(parts.sets, parts.plan, folder=folder, quiet=quiet)
     if not quiet:

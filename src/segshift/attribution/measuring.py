@@ -54,8 +54,10 @@ def measure(
     lines = []
     with torch.inference_mode(), FilterAnswers(module.network, module.task) as filters:
         for place in tracked(range(len(items)), "measuring", total=len(items)):
-            item = items[place]
-            labels = module.predict({**item, "image": item["image"].to(device)}).labels
+            case = items[place]
+            item = module.at_found_scale({**case, "image": case["image"].to(device)})
+            filters.taken()  # of a first prediction, at another scale
+            labels = module.predict(item).labels
             line = {"set": names[place], **{key: item[key] for key in ("case", "patient", "site")}}
             line |= {f"network/{n}": value for n, value in enumerate(filters.taken())}
             lines.append({**line, **dict(_numbers(run, item, labels))})
@@ -70,7 +72,7 @@ def _numbers(
     counted = reference != IGNORE
     seen = labels[np.ix_(*_places(item))]
     masks = dict(zip(task.structures, task.predicted(seen), strict=True))
-    for name, value in appearance(item["image"].numpy(), masks).items():
+    for name, value in appearance(item["image"].cpu().numpy(), masks).items():
         yield f"image/{name}", value
     both = zip(task.predicted(labels), task.referred(reference), strict=True)
     known = task.known(item["annotated"])

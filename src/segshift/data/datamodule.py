@@ -14,6 +14,8 @@ from segshift.data.stored import SeenCase, StoredCase
 from segshift.plan import View
 from segshift.splits import SetKey
 
+STAYING = {"sample", "raters", "annotation", "scaled", "second_look"}  # of a batch, on the CPU
+
 
 class StepSampler(Sampler[int]):
     """Sample numbers of one epoch for one rank; Lightning calls `set_epoch`."""
@@ -42,6 +44,7 @@ class CaseDataset(Dataset[dict[str, Any]]):
 
     The label is on the case's own grid (D, H, W), which is `shape`; the image is what lies in the
     `box` ((low, high) per axis) of it. `raters` has what others drew there, uint8 (D, H, W) each.
+    Where the network finds a case's scale itself, `second_look` gives the image at another one.
     Where `counted` is false the cases only keep a rank in step with the others.
     """
 
@@ -61,6 +64,8 @@ class CaseDataset(Dataset[dict[str, Any]]):
             "annotation": stored.case.annotation,
             "annotated": stored.case.annotation.annotated,
             "spacing": stored.spacing_mm(),
+            "scaled": shown.scaled,
+            "second_look": shown.second_look,
             "box": shown.box,
             "counted": self.counted,
             "case": stored.case.id,
@@ -123,9 +128,9 @@ class CohortDataModule(L.LightningDataModule):
     ) -> dict[str, Any]:
         """Sample numbers stay behind: reading them back would stall the device at every step.
 
-        So does what other raters drew, which no network sees.
+        So does what no network sees, such as what other raters drew.
         """
-        stays = {key: batch[key] for key in batch.keys() & {"sample", "raters", "annotation"}}
+        stays = {key: batch[key] for key in batch.keys() & STAYING}
         moves = {key: value for key, value in batch.items() if key not in stays}
         return {**super().transfer_batch_to_device(moves, device, dataloader_idx), **stays}
 

@@ -9,8 +9,10 @@ import numpy as np
 
 from segshift.data.resample import resampled_image, resampled_label
 from segshift.plan import (
+    UNSCALED,
     Box,
     Plan,
+    Scaled,
     body,
     box_shape,
     box_slices,
@@ -21,15 +23,19 @@ from segshift.plan import (
 
 
 def preprocessed_image(
-    image: np.ndarray, plan: Plan, *, spacing_mm: Sequence[float] | None
+    image: np.ndarray,
+    plan: Plan,
+    *,
+    spacing_mm: Sequence[float] | None,
+    scaled: Scaled = UNSCALED,
 ) -> tuple[np.ndarray, Box]:
     """Float32 (C, D', H', W') for an image (C, D, H, W), and the box of its grid that it shows.
 
-    Without a known spacing it is None: see `Plan.edges_of`.
+    Without a known spacing it is None: see `Plan.edges_of`. `scaled` is what its pixels then count.
     """
     box = crop_box(image, crop=plan.crop)
     image = image[:, *box_slices(box)]
-    edges = plan.edges_of(spacing_mm)
+    edges = scaled.edges(plan.edges_of(spacing_mm))
     shape = resampled_shape(box_shape(box), edges, plan.spacing_mm)
     finer = resampled_image(
         image,

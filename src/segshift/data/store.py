@@ -27,7 +27,7 @@ from segshift.data.preprocessing import preprocessed_image
 from segshift.data.resample import resampled_label
 from segshift.data.stored import SEED, SeenCase, ShiftedCase, StoredCase
 from segshift.errors import InputError
-from segshift.plan import Plan, box_slices
+from segshift.plan import Plan, Scale, box_slices, first_scaled, scaled_by_reference
 from segshift.progress import threads, tracked
 from segshift.seeds import generator
 from segshift.shifts import Shift
@@ -39,13 +39,20 @@ COMPACT = (np.uint8, np.int16, np.uint16)  # types of files; in them the store i
 
 
 def store_cases(
-    cases: Sequence[Case], plan: Plan, *, folder: Path, quiet: bool = False
+    cases: Sequence[Case],
+    plan: Plan,
+    *,
+    folder: Path,
+    training: bool = False,
+    quiet: bool = False,
 ) -> list[StoredCase]:
     """Preprocess what is not yet stored, with a progress bar; what is stored is not read again.
 
-    Raises InputError naming the case if one cannot be read or holds wrong values.
+    References of `training` cases may decide their scale, those of others never do. Raises
+    InputError naming the case if one cannot be read or holds wrong values.
     """
-    return _all_stored(cases, plan, folder, raw=[False] * len(cases), quiet=quiet)
+    raw = [not training and plan.object_scale is not None] * len(cases)
+    return _all_stored(cases, plan, folder, raw=raw, training=training, quiet=quiet)
 
 
 def store_sets(
@@ -58,31 +65,44 @@ def store_sets(
     # The sets of all shifts share the very same objects, so that no file is hashed for each.
     cases = {id(case): case for each in sets for case in each.cases}
     shifted = {id(case) for each in sets if each.shift.severity for case in each.cases}
-    raw = [each in shifted for each in cases]
-    entries = _all_stored(list(cases.values()), plan, folder, raw=raw, quiet=quiet)
+    raw = [each in shifted or plan.object_scale is not None for each in cases]
+    whole = list(cases.values())
+    entries = _all_stored(whole, plan, folder, raw=raw, training=False, quiet=quiet)
     plain = dict(zip(cases, entries, strict=True))
 
     def seen(case: Case, shift: Shift) -> SeenCase:
         entry = plain[id(case)]
-        return ShiftedCase(entry, plan, shift) if shift.severity else entry
+        return ShiftedCase(entry, shift) if shift.severity else entry
 
     return {each.key: [seen(case, each.shift) for case in each.cases] for each in sets}
 
 
 def _all_stored(
-    cases: Sequence[Case], plan: Plan, folder: Path, *, raw: Sequence[bool], quiet: bool
+    cases: Sequence[Case],
+    plan: Plan,
+    folder: Path,
+    *,
+    raw: Sequence[bool],
+    training: bool,
+    quiet: bool,
 ) -> list[StoredCase]:
-    label = "reading cases, also for shifts" if any(raw) else "reading cases"
+    label = "reading cases, raw images too" if any(raw) else "reading cases"
+
+    def stored(case: Case, kept: bool) -> StoredCase:
+        return _stored(case, plan, folder, raw=kept, training=training)
+
     with ThreadPoolExecutor(threads()) as pool:
-        results = pool.map(lambda case, kept: _stored(case, plan, folder, raw=kept), cases, raw)
+        results = pool.map(stored, cases, raw)
         return list(results if quiet else tracked(results, label, total=len(cases)))
 
 
-def _stored(case: Case, plan: Plan, folder: Path, *, raw: bool) -> StoredCase:
-    entry = StoredCase(case, folder / _key(case, plan, folder))
+def _stored(case: Case, plan: Plan, folder: Path, *, raw: bool, training: bool) -> StoredCase:
+    by_reference = plan.object_scale if training else None
+    key = _key(case, plan, folder, by_reference=by_reference is not None)
+    entry = StoredCase(case, folder / key, plan)
     if not entry.folder.is_dir():
         volume = load_case(case)
-        content = _preprocessed(volume, case, plan)
+        content = _preprocessed(volume, case, plan, by_reference=by_reference)
         _write(entry, {**content, **(_raw(volume.image, case) if raw else {})})
     # Of an older entry, or one that another run has just written without it.
     if raw and not (entry.folder / "raw.npy").is_file():
@@ -93,22 +113,30 @@ def _stored(case: Case, plan: Plan, folder: Path, *, raw: bool) -> StoredCase:
     return entry
 
 
-def _preprocessed(volume: Volume, case: Case, plan: Plan) -> dict[str, np.ndarray | str]:
-    finer, box = preprocessed_image(volume.image, plan, spacing_mm=volume.geometry.known_mm)
+def _preprocessed(
+    volume: Volume, case: Case, plan: Plan, *, by_reference: Scale | None
+) -> dict[str, np.ndarray | str]:
+    scaled = (
+        scaled_by_reference(volume.label, by_reference)
+        if by_reference
+        else first_scaled(volume.image, plan.scale)
+    )
+    known_mm = volume.geometry.known_mm
+    finer, box = preprocessed_image(volume.image, plan, spacing_mm=known_mm, scaled=scaled)
     place, shape = box_slices(box), finer.shape[1:]
     # Where a structure is not annotated, what was not drawn may be that one.
     known = all(case.annotation.annotated)
     drawn = volume.label if known else np.where(volume.label, volume.label, IGNORED)
     label = resampled_label(np.ascontiguousarray(drawn[place]), shape)
     raters = load_raters(case)
-    meta = {"spacing_mm": volume.geometry.known_mm, "box": box, "raters": list(raters)}
+    meta = {"spacing_mm": known_mm, "box": box, "raters": list(raters)}
     return {
         "image": finer,
         "label": label,
         "reference": volume.label,
         "landmarks": _landmarks(label, generator(SEED, "landmarks", case.id)),
         **({"raters": np.stack([*raters.values()])} if raters else {}),
-        "meta": json.dumps({"case": case.id, **meta}),
+        "meta": json.dumps({"case": case.id, **meta, "scaled": asdict(scaled)}),
     }
 
 
@@ -178,7 +206,7 @@ def _draft(entry: StoredCase, content: Mapping[str, np.ndarray | str]) -> Path:
     return draft
 
 
-def _key(case: Case, plan: Plan, folder: Path) -> str:
+def _key(case: Case, plan: Plan, folder: Path, *, by_reference: bool) -> str:
     try:
         described = case.described(functools.partial(content_hash, store=folder))
     except InputError as error:
@@ -186,4 +214,5 @@ def _key(case: Case, plan: Plan, folder: Path) -> str:
     parameters = [LAYOUT, described, plan.spacing_mm, plan.spacing_known]
     parameters += [plan.interpolation, plan.crop]
     parameters += [[asdict(rule) for rule in plan.normalisation]]
+    parameters += [None if plan.scale is None else asdict(plan.scale), by_reference]
     return hashlib.sha256(json.dumps(parameters).encode()).hexdigest()[:32]

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,16 @@ import numpy as np
 from segshift.cohort import Case
 from segshift.data.preprocessing import left_out, preprocessed_image
 from segshift.errors import InputError
-from segshift.plan import Box, Plan
+from segshift.plan import Box, Plan, Scaled, first_scaled, scaled_by_prediction
 from segshift.seeds import generator
 from segshift.shifts import Acquisition, Shift, Turning
 from segshift.units import Grid
 
 SEED = 0  # not the run's seed: a case is corrupted alike for every model
+
+# Of the size of the object in the first prediction (None for none): the image at the scale that
+# follows from it, as `Shown` has it, and that scale.
+SecondLook = Callable[[float | None], tuple[np.ndarray, Scaled]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +31,28 @@ class Shown:
 
     `image` float32 (C, D', H', W') shows the `box` of the case's own grid on the plan's;
     `reference` and each of the other `raters` uint8 (D, H, W) have class indices on the own grid.
+    Where the network finds the scale itself, the image is at its first one, and there is a
+    `second_look`.
     """
 
     image: np.ndarray
     box: Box
     reference: np.ndarray
     raters: Mapping[str, np.ndarray]
+    scaled: Scaled
+    second_look: SecondLook | None
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCase:
-    """A preprocessed case on disk. All arrays are memory-mapped: reading touches what is asked."""
+    """A case on disk, preprocessed by a plan.
+
+    All arrays are memory-mapped: reading touches what is asked.
+    """
 
     case: Case
     folder: Path
+    plan: Plan
 
     def image(self) -> np.ndarray:
         """Normalised intensities float32 (C, D, H, W) of the box on the plan's grid."""
@@ -72,9 +84,20 @@ class StoredCase:
         """The part of the case's own grid that `image` and `label` show."""
         return tuple((low, high) for low, high in self._meta()["box"])
 
+    def scaled(self) -> Scaled:
+        """The scale that `image` and `label` have."""
+        return Scaled(**self._meta()["scaled"])
+
     def shown(self) -> Shown:
         """The case as it was acquired."""
-        return Shown(np.array(self.image()), self.box(), self.reference(), self.raters())
+        return Shown(
+            image=np.array(self.image()),
+            box=self.box(),
+            reference=self.reference(),
+            raters=self.raters(),
+            scaled=self.scaled(),
+            second_look=_second_look(self.raw, self.plan, self.spacing_mm()),
+        )
 
     def raw(self) -> np.ndarray:
         """Intensities float32 (C, D, H, W) of the files, where the store was asked to keep them."""
@@ -99,7 +122,6 @@ class ShiftedCase:
     """
 
     plain: StoredCase
-    plan: Plan
     shift: Shift
 
     @property
@@ -116,21 +138,27 @@ class ShiftedCase:
 
         Raises InputError for a shift whose result has another shape or values that are not finite.
         """
-        identity = _identity(self.plain.folder)
+        identity, plan = _identity(self.plain.folder), self.plain.plan
         raw, spacing_mm = self.plain.raw(), self.spacing_mm()
         edges = Grid(raw.shape[1:], spacing_mm).edges
         acquisition = Acquisition(edges, self.case.tags, self.plain.maps())
         turned = functools.partial(self._turned, acquisition=acquisition, identity=identity)
-        outside = left_out(raw, self.plan)
+        outside = left_out(raw, plan)
         changed = self.shift(raw, acquisition=acquisition, random=self._random(identity))
         image = self._checked(changed, raw, "image")
         # Whoever took the skull away did so after the acquisition: what is zero there stays zero.
         outside = turned(outside.astype(np.uint8))
-        seen, box = preprocessed_image(
-            np.where(outside, np.float32(0), image), self.plan, spacing_mm=spacing_mm
+        image = np.where(outside, np.float32(0), image)
+        scaled = first_scaled(image, plan.scale)
+        seen, box = preprocessed_image(image, plan, spacing_mm=spacing_mm, scaled=scaled)
+        return Shown(
+            image=seen,
+            box=box,
+            reference=turned(self.plain.reference()),
+            raters={},  # nobody has drawn on a corrupted image: how well people agree is not of it
+            scaled=scaled,
+            second_look=_second_look(lambda: image, plan, spacing_mm),
         )
-        # Nobody has drawn on a corrupted image: how well people agree is not of it.
-        return Shown(seen, box, turned(self.plain.reference()), {})
 
     def _turned(self, label: np.ndarray, *, acquisition: Acquisition, identity: str) -> np.ndarray:
         if not isinstance(self.shift, Turning):
@@ -154,6 +182,21 @@ class ShiftedCase:
 
 
 SeenCase = StoredCase | ShiftedCase  # what can be tested on
+
+
+def _second_look(
+    raw: Callable[[], np.ndarray], plan: Plan, spacing_mm: tuple[float, ...] | None
+) -> SecondLook | None:
+    scale = plan.object_scale
+    if scale is None:
+        return None
+
+    def look(size_px: float | None) -> tuple[np.ndarray, Scaled]:
+        scaled = scaled_by_prediction(size_px, scale)
+        image, _ = preprocessed_image(raw(), plan, spacing_mm=spacing_mm, scaled=scaled)
+        return image, scaled
+
+    return look
 
 
 @functools.cache  # 64 characters a case, which all of its shifts ask for

@@ -9,7 +9,17 @@ from typing import Any
 from segshift import __version__
 from segshift.build import LoadedRun
 from segshift.data.resample import ANISOTROPY
-from segshift.plan import Normalisation, Plan
+from segshift.plan import FIELD_OF_VIEW, Normalisation, Plan, Scale
+from segshift.plan.scale import (
+    BORDER_TOLERANCE,
+    CORNER,
+    LEAST_EDGE,
+    LEAST_FILLED,
+    LEAST_PIXELS,
+    LEAST_SHARE,
+    MOST,
+    WIDE,
+)
 from segshift.tasks import Regions, Semantic, Task
 
 INPUT, OUTPUT = "image", "probability"  # names of the exported graph's tensors
@@ -81,6 +91,7 @@ def steps(plan: Plan) -> list[str]:
             if plan.crop == "nonzero"
             else []
         ),
+        *(_scaling(plan.scale) if plan.scale else []),
         f"Resample {_target(plan)} with {to_grid}; the shape is "
         "rounded, and voxel centres are spread evenly over the same extent (align_corners=False).",
         *_normalising(plan),
@@ -97,6 +108,33 @@ def steps(plan: Plan) -> list[str]:
         "Gaussian weights.",
         "Resample the probabilities linearly to the grid of the box, decode them, and put the "
         "labels back where the box was; outside it is background.",
+    ]
+
+
+def _scaling(scale: Scale) -> list[str]:
+    """In the place where voxel sizes are taken; borders are looked for before cropping."""
+    counts = "A pixel counts as 1 mm along y and x, times a factor; slices are 1 mm apart."
+    if scale.by == FIELD_OF_VIEW:
+        return [
+            counts,
+            f"The factor is {scale.typical_px:g} divided by the longer edge, in pixels, of the "
+            "field of view of the uncropped image. Its border has the median colour of the four "
+            f"corners (patches of {CORNER:.0%} of each edge), and at least three of them have that "
+            f"colour in {LEAST_SHARE:.0%} of their values, within {BORDER_TOLERANCE:.0%} of the "
+            "99th percentile of all differences from it. What differs more, in any channel or "
+            "slice, is inside; the field of view is the box of its largest piece (pixels joined by "
+            f"edges, holes filled), if that piece has {LEAST_SHARE:.0%} of what is inside, fills "
+            f"{LEAST_FILLED:.0%} of its box, and its box {LEAST_EDGE:.0%} of both edges of the "
+            "image. Otherwise it is the whole image.",
+        ]
+    return [
+        counts,
+        "The factor is 1 for a first prediction, by all the steps below. In every slice of it with "
+        f"at least {LEAST_PIXELS} pixels of a structure and one of none, take all structures "
+        "together, and of their pixels' Euclidean distances to the nearest pixel outside the "
+        f"{WIDE:g}th percentile, twice that less 1. The factor is {scale.typical_px:g} divided by "
+        f"the largest of the slices; it stays 1 without such a slice and for a factor over "
+        f"{MOST:g} or under {1 / MOST:g}. Predict the case again with it.",
     ]
 
 

@@ -41,6 +41,12 @@ def export(checkpoint: str | Path, folder: Path, *, to: str) -> None:
 
     file = build.checkpoint_file(checkpoint)
     run = build.load(file)
+    if run.plan.scale and to == "monai_bundle":
+        raise InputError(
+            f"{checkpoint} was trained with data.scale={run.plan.scale.by}, on pictures without a "
+            "physical size; a MONAI bundle reads NIfTI, which has one. Take --format torch_export "
+            "or onnx, whose preprocessing.json says how to scale a picture"
+        )
     chosen = {n: [asdict(rule) for rule in each] for n, each in read_rules(file).items() if each}
     # Beside it and renamed, so that an export that fails leaves no half of one.
     draft = folder.resolve().with_name(f"{folder.resolve().name}.{uuid4().hex[:8]}.draft")

@@ -6,6 +6,7 @@ batch, changes what it says.
 
 from segshift.inference.members import Spread, entropy
 from segshift.inference.options import PredictionOptions, changed
+from segshift.inference.scaling import predicted_object_px
 from segshift.inference.slabs import Slab, predict_case, predict_slabs
 from segshift.inference.windows import slabs
 
@@ -17,5 +18,6 @@ __all__ = [
     "entropy",
     "predict_case",
     "predict_slabs",
+    "predicted_object_px",
     "slabs",
 ]

@@ -1,6 +1,14 @@
 """Training cases to Plan: spacing, normalisation, patch, batch and topology. Needs no torch."""
 
-from segshift.plan.content import Normalisation, Plan, View, plan_from_dict
+from segshift.plan.content import (
+    FIELD_OF_VIEW,
+    OBJECT,
+    Normalisation,
+    Plan,
+    Scale,
+    View,
+    plan_from_dict,
+)
 from segshift.plan.cropping import (
     Box,
     body,
@@ -12,26 +20,45 @@ from segshift.plan.cropping import (
 from segshift.plan.making import check_channels, check_voxels, make_plan, resampled_shape
 from segshift.plan.normalisation import normalised
 from segshift.plan.pooling import ANISOTROPY, topology
+from segshift.plan.scale import (
+    UNSCALED,
+    Scaled,
+    check_unsized,
+    first_scaled,
+    object_px,
+    scaled_by_prediction,
+    scaled_by_reference,
+)
 from segshift.plan.sizes import resolutions_told, sizes_told
 
 __all__ = [
     "ANISOTROPY",
+    "FIELD_OF_VIEW",
+    "OBJECT",
+    "UNSCALED",
     "Box",
     "Normalisation",
     "Plan",
+    "Scale",
+    "Scaled",
     "View",
     "body",
     "box_shape",
     "box_slices",
     "check_channels",
+    "check_unsized",
     "check_voxels",
     "crop_box",
+    "first_scaled",
     "make_plan",
     "normalised",
+    "object_px",
     "plan_from_dict",
     "read_box",
     "resampled_shape",
     "resolutions_told",
+    "scaled_by_prediction",
+    "scaled_by_reference",
     "sizes_told",
     "topology",
 ]

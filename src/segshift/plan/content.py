@@ -39,6 +39,20 @@ class Normalisation:
     nonzero: bool = False
 
 
+FIELD_OF_VIEW, OBJECT = "field_of_view", "object"
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What brings pictures to one scale, and its size in pixels in a typical training case.
+
+    That is the longer edge of the field of view, or the width of the object (see `plan.scale`).
+    """
+
+    by: str
+    typical_px: float
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """All that is derived from the training cases; axes in the order (z, y, x).
@@ -59,11 +73,17 @@ class Plan:
     interpolation: str = "linear"  # of images: or spline, cubic as nnU-Net does it
     crop: str = "none"  # as in old plans; nonzero: to the box of the voxels that are not zero
     spacing_known: bool = True  # of all training cases
+    scale: Scale | None = None  # of pictures without a physical size; None: their pixels count
 
     @property
     def length(self) -> str:
         """The unit of `spacing_mm`."""
         return Units(known=self.spacing_known).length
+
+    @property
+    def object_scale(self) -> Scale | None:
+        """The scale that references tell of training cases, and of others the first prediction."""
+        return self.scale if self.scale and self.scale.by == OBJECT else None
 
     def edges_of(self, known_mm: Sequence[float] | None) -> tuple[float, ...]:
         """The voxel edges of a case's own grid, as the plan measures them; None: unknown."""
@@ -92,8 +112,10 @@ def plan_from_dict(values: Mapping[str, Any]) -> Plan:
     """The plan that `dataclasses.asdict` wrote, also after a way through JSON."""
     view = View(tuple(values["view"]["patch"]), values["view"]["context"])
     rules = tuple(Normalisation(**rule) for rule in values.get("normalisation", ()))
-    others = values.keys() - {"view", "normalisation"}
-    return Plan(view=view, normalisation=rules, **{key: _frozen(values[key]) for key in others})
+    scale = Scale(**values["scale"]) if values.get("scale") else None
+    others = values.keys() - {"view", "normalisation", "scale"}
+    plain = {key: _frozen(values[key]) for key in others}
+    return Plan(view=view, normalisation=rules, scale=scale, **plain)
 
 
 def _frozen(value: Any) -> Any:  # noqa: ANN401

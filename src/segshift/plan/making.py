@@ -29,6 +29,7 @@ from segshift.plan.cropping import (
 from segshift.plan.memory import batch_for, checked_memory_gb, fitting_memory
 from segshift.plan.normalisation import plan_normalisation
 from segshift.plan.pooling import ANISOTROPY, SMALLEST_EDGE, padded, topology
+from segshift.plan.scale import typical_scale
 from segshift.progress import threads, tracked
 from segshift.units import Units
 
@@ -53,6 +54,7 @@ def make_plan(
     crop: str = NONZERO,
     box_of: Callable[[Case], Box] = read_box,
     headers: Sequence[Geometry] | None = None,
+    scale: str | None = None,
 ) -> Plan:
     """Plan from the training cases' files; what is given overrides what is derived.
 
@@ -60,7 +62,8 @@ def make_plan(
     them, but at least 2. With `memory_gb` both follow the memory instead (`device`: of the GPU,
     `on_gpu`). Sizes are those after cropping; `box_of` says what is left of a case. `headers` are
     those of the cases, where they were read before. If one of the cases has no known spacing, all
-    is in pixels, as they are in the files; a given `spacing_mm` then counts pixels.
+    is in pixels, as they are in the files; a given `spacing_mm` then counts pixels. `scale` is one
+    of scale.SCALES, for pictures without a physical size.
     Raises InputError for 2D images under a 3D view and for a patch that the pooling cannot halve.
     """
     _check_view(dimensions, context)
@@ -72,7 +75,9 @@ def make_plan(
     boxes = _boxes(cases, headers, box_of if crop == NONZERO else None)
     shapes = np.array([box_shape(box) for box in boxes])
     spacing_known = _is_known(cases, headers, given=bool(spacing_mm))
-    spacings = np.array([h.spacing_mm if spacing_known else (1.0, 1.0, 1.0) for h in headers])
+    typical, scaled = typical_scale(cases, headers, scale)
+    own = [h.spacing_mm if spacing_known else (1.0, 1.0, 1.0) for h in headers]
+    spacings = np.array([s.edges(edges) for s, edges in zip(scaled, own, strict=True)])
     target = tuple(spacing_mm) if spacing_mm else _target_spacing(spacings, shapes)
     if len(target) != 3 or min(target) <= 0:
         raise InputError(f"plan.spacing_mm={list(target)}: three positive numbers (z, y, x)")
@@ -118,6 +123,7 @@ def make_plan(
         interpolation=interpolation,
         crop=crop,
         spacing_known=spacing_known,
+        scale=typical,
     )
 
 

@@ -19,7 +19,7 @@ from segshift.cohort.images import SUFFIXES, image_files, read_image, series
 from segshift.cohort.images.header import naming
 from segshift.cohort.manifest import read_sound_lines
 from segshift.errors import InputError
-from segshift.plan import Plan, check_channels, check_voxels
+from segshift.plan import Plan, check_channels, check_unsized, check_voxels
 
 # Modalities of objects that exports have beside the slices; what else has no pixels is broken.
 NO_IMAGES = (
@@ -136,6 +136,8 @@ def read_case_image(case: Case, plan: Plan) -> tuple[np.ndarray, tuple[float, ..
     geometry = check_headers(case)
     check_channels([case], [geometry], plan.channels)
     check_voxels([case], [geometry], plan.spacing_mm, spacing_known=plan.spacing_known)
+    if plan.scale:
+        check_unsized([case], [geometry])
     try:
         image = np.concatenate([read_image(path) for path in case.images])
     except InputError as error:

@@ -4,7 +4,7 @@ Members are every network in every mirrored position. Those whose plans prepare 
 through its windows together; others have a stream of slabs of their own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,16 @@ from torch import nn
 from segshift import build
 from segshift.data.preprocessing import preprocessed_image
 from segshift.errors import InputError
-from segshift.inference import PredictionOptions, Spread, changed, predict_slabs
+from segshift.inference import (
+    PredictionOptions,
+    Slab,
+    Spread,
+    changed,
+    predict_slabs,
+    predicted_object_px,
+)
 from segshift.inference.members import mirror_flips
-from segshift.plan import Plan
+from segshift.plan import Plan, Scaled, first_scaled, scaled_by_prediction
 from segshift.prediction.case import is_exclusive
 from segshift.prediction.streams import Stream
 from segshift.tasks import Task
@@ -82,8 +89,10 @@ def load_ensemble(
                 "ensemble is of runs of one task on the same channels"
             )
         plan = run.plan
-        scale = (plan.spacing_mm, plan.spacing_known)
-        sight = (plan.view, scale, plan.normalisation, plan.interpolation, plan.crop)
+        sight = (
+            plan.view, plan.spacing_mm, plan.spacing_known, plan.normalisation, plan.interpolation,
+            plan.crop, plan.scale,
+        )  # fmt: skip
         together.setdefault(sight, []).append(run.module.network.to(device).eval())
         plans.setdefault(sight, plan)
     chosen = changed(first.module.prediction, options)
@@ -106,27 +115,49 @@ def streams_of(
     """A stream of slabs (K, d, H, W) in order of z, on the image's own grid, for every group.
 
     The image is (C, D, H, W) as it was read; K are the task's channels. With `doubts` slabs of
-    several members have the mean of their entropies.
+    several members have the mean of their entropies. A group whose plan has it so finds the case's
+    scale in a first prediction of its own, which is made here.
     """
-    streams, options = [], ensemble.options
-    for group in ensemble.groups:
-        prepared, box = preprocessed_image(image, group.plan, spacing_mm=spacing_mm)
-        spread, members = Spread(), ensemble.members(group)
-        slabs = predict_slabs(
+    return [
+        _stream(ensemble, group, image, spacing_mm, doubts=doubts, autocast=autocast)
+        for group in ensemble.groups
+    ]
+
+
+def _stream(
+    ensemble: Ensemble,
+    group: Group,
+    image: np.ndarray,
+    spacing_mm: Sequence[float] | None,
+    *,
+    doubts: bool,
+    autocast: torch.dtype | None,
+) -> Stream:
+    plan, task, options = group.plan, ensemble.task, ensemble.options
+    members = ensemble.members(group)
+
+    def slabs(scaled: Scaled, **wanted: Any) -> Iterator[Slab]:  # noqa: ANN401
+        seen, box = preprocessed_image(image, plan, spacing_mm=spacing_mm, scaled=scaled)
+        return predict_slabs(
             group.networks,
-            torch.from_numpy(prepared).to(ensemble.device),
-            group.plan.view,
-            activation=ensemble.task.activation,
+            torch.from_numpy(seen).to(ensemble.device),
+            plan.view,
+            activation=task.activation,
             shape=image.shape[1:],
             box=box,
-            exclusive=is_exclusive(ensemble.task),
+            exclusive=is_exclusive(task),
             overlap=options.overlap,
             mirror_axes=options.mirror,
             budget_gb=options.budget_gb / len(ensemble.groups),
             window_batch=options.window_batch,
             autocast=autocast,
-            doubts=doubts and members > 1,
-            spread=spread if members > 1 else None,
+            **wanted,
         )
-        streams.append(Stream(slabs, members, spread))
-    return streams
+
+    scaled = first_scaled(image, plan.scale)
+    if plan.object_scale:
+        size_px = predicted_object_px(slabs(scaled), lambda p: task.predicted(task.decode(p)))
+        scaled = scaled_by_prediction(size_px, plan.object_scale)
+    spread = Spread()
+    several = {"doubts": doubts, "spread": spread} if members > 1 else {}
+    return Stream(slabs(scaled, **several), members, spread, scaled)

@@ -47,6 +47,7 @@ class Output:
     exclusive: bool
     kinds: Mapping[str, int]  # of maps, and how many files each has
     table: str = "predictions.csv"
+    scales: int = 0  # that a case gets, one for each group of networks; 0 where pixels count
 
     def masks(self, case: Case) -> dict[Path, int | None]:
         """Mask files, and the one structure that each holds; None for all of them."""
@@ -110,7 +111,14 @@ class Output:
             for name in each
             if name not in SIZES or f"{structure}_{name}" in measured
         ]
-        return ["case", "status", "seconds", "predicted_dice", *parts, "masks", "input", "message"]
+        scales = [name for pair in self.scale_columns() for name in pair]
+        first = ["case", "status", "seconds", *scales, "predicted_dice"]
+        return [*first, *parts, "masks", "input", "message"]
+
+    def scale_columns(self) -> list[tuple[str, str]]:
+        """Of the table, for each scale of a case: its factor, and who says so."""
+        ends = [f"_{number}" for number in range(1, self.scales + 1)] if self.scales > 1 else [""]
+        return [(f"scale{end}", f"scale_from{end}") for end in ends[: self.scales]]
 
     def lines(self) -> dict[str, dict[str, str]]:
         """Lines of cases that are done, of all shards."""

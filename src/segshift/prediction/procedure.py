@@ -167,6 +167,7 @@ def _predict_case(
             autocast=_autocast(precision),
         )
         del image  # what is prepared of it goes with the streams
+        scales = [stream.scaled for stream in streams]
         found = predicted_case(streams, task, drafts=maps)
         del streams
         labels = postprocessed(
@@ -185,6 +186,9 @@ def _predict_case(
         entropy=found.entropy,
         predicted_dice=found.predicted_dice,
     )
+    # No columns where pixels count as they are.
+    for columns, scaled in zip(output.scale_columns(), scales, strict=False):
+        values |= dict(zip(columns, scaled.written(), strict=True))
     return {**values, "message": NOT_RESAMPLED} if unsized else values
 
 
@@ -226,6 +230,7 @@ def _output(config: DictConfig, ensemble: "Ensemble") -> "Output":
         is_exclusive(ensemble.task),
         kinds,
         table=f"predictions{name}.csv",
+        scales=len(ensemble.groups) if any(group.plan.scale for group in ensemble.groups) else 0,
     )
 
 

@@ -4,15 +4,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from segshift.inference import Slab, Spread
+from segshift.plan import Scaled
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """The slabs of `members` that go through the image's windows together, and their spread."""
+    """The slabs of `members` that go through the image's windows together, and their spread.
+
+    They were given the image at the scale `scaled`.
+    """
 
     slabs: Iterator[Slab]
     members: int
     spread: Spread
+    scaled: Scaled
 
 
 def aligned(streams: Sequence[Iterator[Slab]]) -> Iterator[list[Slab]]:

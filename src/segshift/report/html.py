@@ -26,6 +26,7 @@ from segshift.report.page import Picture, picture, rendered
 from segshift.report.postprocessing import postprocessing_section
 from segshift.report.run_files import absent, cost, curves, read_json, reliability
 from segshift.report.run_tables import GAP, WORST, site_lines, summary_lines
+from segshift.report.scale import scale_section
 from segshift.report.shifts import shift_section
 from segshift.report.slices import (
     SHOWN_FAILURES,
@@ -202,6 +203,7 @@ def _end(about: Subject) -> Content:
     return {
         "reliability": reliability(folder, structures=about.structures),
         "curves": curves(folder),
+        "scale": scale_section(folder),
         "network": network_tables(read_json(network)) if network.exists() else None,
         "files": {
             name: (folder / name).read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """What was measured: rows (the only truth about quality), their cases, means, comparisons."""
 
-from segshift.results.cases import read_cases, write_cases
+from segshift.results.cases import SCALE, add_scales, read_cases, write_cases
 from segshift.results.comparison import Comparison, compare, with_failures
 from segshift.results.failures import FAILURE, Failed, failed_patients, failure_profile
 from segshift.results.gaps import gap_table, leave_site_out_table
@@ -68,6 +68,7 @@ __all__ = [
     "FEWEST_PATIENTS",
     "IN_DOMAIN",
     "MEAN",
+    "SCALE",
     "Comparison",
     "Failed",
     "Interval",
@@ -78,6 +79,7 @@ __all__ = [
     "StudyTables",
     "WorstSite",
     "acquired",
+    "add_scales",
     "append_rows",
     "bootstrap_means",
     "by_name",

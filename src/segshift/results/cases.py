@@ -11,10 +11,11 @@ import pandas as pd
 
 from segshift.cohort import Case
 from segshift.errors import InputError
-from segshift.results.drafts import drafted
+from segshift.results.drafts import drafted, write_whole
 from segshift.results.rows import read_strings
 
 COLUMNS = ("set", "case", "patient", "site")
+SCALE = ("scale", "scale_from")  # after them, where pictures were brought to one
 
 
 def write_cases(path: Path, sets: Mapping[str, Iterable[Case]]) -> None:
@@ -35,6 +36,15 @@ def write_cases(path: Path, sets: Mapping[str, Iterable[Case]]) -> None:
         writer = csv.DictWriter(file, list(columns), restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
+
+
+def add_scales(path: Path, scales: Mapping[tuple[str, str], tuple[str, str]]) -> None:
+    """Add the columns SCALE, by set and case; tags that are named so become `original_<tag>`."""
+    table = read_cases(path).rename(columns={name: f"original_{name}" for name in SCALE})
+    lines = [scales.get(key, ("", "")) for key in zip(table["set"], table["case"], strict=True)]
+    for place, (name, *values) in enumerate(zip(SCALE, *lines, strict=True), start=len(COLUMNS)):
+        table.insert(place, name, values)
+    write_whole(path, table.to_csv(index=False, lineterminator="\n"))
 
 
 def read_cases(path: Path) -> pd.DataFrame:

@@ -29,7 +29,10 @@ IRRELEVANT = {
     "name": "where a run of train.py is written",
     "store": "a preprocessed case is the same in every store",
     "logger": "who is told",
-    "data": "the cases themselves count, wherever their manifest lies",
+    **{
+        f"data.{name}": "the cases themselves count, wherever their manifest lies"
+        for name in ("cohort", "manifest", "structures", "sites", "rater", "held_out")
+    },
     "trainer.workers": "a patch is the same in every process that reads it",
 }
 
