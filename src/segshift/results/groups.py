@@ -75,7 +75,7 @@ def _values(rows: pd.DataFrame, cases: pd.DataFrame, column: str) -> list[str]:
     """What the column says of the case of each row, in its set; InputError for an unknown case."""
     by_case = cases.set_index(["set", "case"], drop=False)[column].str.strip()
     asked = pd.MultiIndex.from_frame(rows[["set", "case"]])
-    unknown = asked.difference(by_case.index).tolist()
+    unknown = sorted(set(asked[~asked.isin(by_case.index)]))
     if unknown:
         raise InputError(f"{len(unknown)} cases have rows but no line in cases.csv: {unknown[:10]}")
     return by_case.loc[asked].to_list()
