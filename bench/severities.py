@@ -1,8 +1,9 @@
 """Calibrate the severities of shifts: equal steps of how much an image changes.
 
-`python bench/severities.py [--imaging=mr|ct|microscopy]` prints, of every shift on its reference
-images, the numbers at which severities 1 to 5 change them by 1 to 5 times `STEP`, and what the
-numbers in the package do: the mean over images and draws, the least and the most.
+`python bench/severities.py [--imaging=mr|ct|microscopy]` prints how much severities 1 to 5 of every
+shift change its reference images: the mean over images and draws, the least and the most. With
+`--calibrate` also the numbers at which that is 1 to 5 times `STEP`, by bisection, which the package
+has rounded; with `--manifest=PATH` what the package's do to the first MR images of a manifest.
 
 The change is the root mean square, over the voxels of the body and all channels, of the difference
 that a network sees: of the images after normalisation, in standard deviations of the image without
@@ -21,7 +22,9 @@ from scipy import ndimage
 from skimage import data
 
 from segshift import shifts
+from segshift.cohort import read_manifest
 from segshift.cohort.anatomy import simulate_patient
+from segshift.cohort.checks import load_case
 from segshift.cohort.phantom import image_patient, parse_site
 from segshift.cohort.physics import FWHM_PER_SIGMA, TISSUES, tissue_maps
 from segshift.seeds import generator
@@ -38,6 +41,7 @@ HOUNSFIELD = {
 CT_GRID = {"shape": (8, 150, 180), "spacing_mm": (20.0, 2.0, 2.0)}  # all in plane
 CT_BLUR_MM, CT_NOISE_HU = 2.0, 10.0
 WINDOW_HU = (-160.0, 240.0)  # level 40, width 400: how an abdomen is looked at
+CASES = 8  # of a manifest
 TILE = 256  # pixels of a picture under the microscope
 
 
@@ -92,21 +96,33 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--imaging", choices=list(REFERENCES))
-    wanted = parser.parse_args().imaging
+    parser.add_argument("--calibrate", action="store_true")
+    parser.add_argument("--manifest", type=Path)
+    options = parser.parse_args()
+    if options.manifest:
+        measure("mr", list(manifest_references(options.manifest)), solve=False)
+        return
+    for imaging in [options.imaging] if options.imaging else REFERENCES:
+        measure(imaging, list(REFERENCES[imaging]()), solve=options.calibrate)
+
+
+def measure(imaging: str, references: Sequence[Reference], *, solve: bool) -> None:
+    """Print a line for each shift of these images, with the numbers where they are to be found."""
     targets = STEP * np.arange(1, 6)
     steps = ", ".join(f"{target:.2f}" for target in targets)
-    print(f"| images | shift | numbers at {steps} | change at 1 to 5 | least to most at 5 |")
-    print("|---|---|---|---|---|")
-    for imaging in [wanted] if wanted else REFERENCES:
-        references = list(REFERENCES[imaging]())
-        for family in (one for one in FAMILIES if one.imaging == imaging):
+    found = f" numbers at {steps} |" if solve else ""
+    print(f"| images | shift | change at 1 to 5 | least to most at 5 |{found}")
+    print(f"|---|---|---|---|{'---|' * solve}")
+    known = references[0].acquisition.maps is not None
+    for family in (one for one in FAMILIES if one.imaging == imaging and known >= one.by_tissue):
+        now = [changes(of_severity(family, s), references, family) for s in range(1, 6)]
+        means = ", ".join(f"{np.mean(each):.3f}" for each in now)
+        if solve:
             solved = [number_of(family, references, target) for target in targets]
-            now = [changes(of_severity(family, s), references, family) for s in range(1, 6)]
-            name = family.shift.name + (" by TR and TE" if family.by_tissue else "")
-            numbers = ", ".join("none" if n is None else f"{n:.3g}" for n in solved)
-            means = ", ".join(f"{np.mean(each):.3f}" for each in now)
-            print(f"| {imaging} | {name} | {numbers} | {means} "
-                  f"| {np.min(now[4]):.3f} to {np.max(now[4]):.3f} |", flush=True)  # fmt: skip
+            found = f" {', '.join('none' if n is None else f'{n:.3g}' for n in solved)} |"
+        name = f"`{family.shift.name}`" + (" by TR and TE" if family.by_tissue else "")
+        most = f"{np.min(now[4]):.3f} to {np.max(now[4]):.3f}"
+        print(f"| {imaging} | {name} | {means} | {most} |{found}", flush=True)
 
 
 def number_of(family: Family, references: Sequence[Reference], target: float) -> float | None:
@@ -195,6 +211,14 @@ def microscopy_references() -> Iterator[Reference]:
             tile = picture[:, :, y : y + TILE, x : x + TILE]
             body = np.ones(tile.shape[1:], dtype=bool)
             yield Reference(f"ihc-{y}-{x}", tile, body, Acquisition((1.0, 1.0, 1.0)), fractions)
+
+
+def manifest_references(path: Path) -> Iterator[Reference]:
+    """The first eight cases of a manifest; what is exactly 0 is taken to lie outside the body."""
+    for case in read_manifest(path).cases[:CASES]:
+        volume = load_case(case)
+        body = (volume.image != 0).any(axis=0)
+        yield Reference(case.id, volume.image, body, Acquisition(volume.spacing_mm), z_scored)
 
 
 def z_scored(values: np.ndarray) -> np.ndarray:

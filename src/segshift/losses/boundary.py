@@ -69,8 +69,8 @@ class GeneralisedSurface(nn.Module):
     2023). A ratio for each foreground structure is what the authors' MIST has today. Their paper
     has one ratio of sums over all structures and the background, each times w_k, the share of 1 /
     N_k in the sum of all 1 / N, with N_k the voxels of structure k in the training cases. But phi^2
-    sums to about as much for a small structure as for a large one, so that these weights leave
-    little of the large one, and regions have no such shares. logits (B, K, *S), label (B, 1, *S) or
+    sums to no less for a small structure than for a large one, so that these weights leave little
+    of the large one, and regions have no such shares. logits (B, K, *S), label (B, 1, *S) or
     regions (B, K, *S) -> scalar; phi as in Boundary.
     """
 

@@ -153,7 +153,7 @@ def print_shifts(curves: pd.DataFrame, *, measure: Measure, console: Console | N
     about = f"{measure.name} of {of} under shifts, mean over structures{over}"
     for title, lost, calibrated in (
         (about, "lost on average", True),
-        (f"{about}; not ranked: {UNRANKED}", "lost", False),
+        (f"not ranked: {UNRANKED}", "lost", False),
     ):
         lines = [line for line in losses if line["calibrated"] == calibrated]
         if lines:

@@ -33,7 +33,7 @@ class Contrast(Graded):
     name: ClassVar[str] = "contrast"
     unit: ClassVar[str] = "exponent, or 1 over it"
     numbers: ClassVar[tuple[float, ...]] = (1.25, 1.56, 1.97, 2.49, 3.17)
-    parts: ClassVar[tuple[float, ...]] = (0.174, 0.305, 0.411, 0.501, 0.581)  # of the way
+    parts: ClassVar[tuple[float, ...]] = (0.173, 0.303, 0.409, 0.499, 0.578)  # of the way
 
     def changed(
         self, image: np.ndarray, acquisition: Acquisition, random: np.random.Generator
