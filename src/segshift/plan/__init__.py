@@ -9,9 +9,10 @@ from segshift.plan.cropping import (
     crop_box,
     read_box,
 )
-from segshift.plan.making import check_channels, check_voxels, make_plan, resampled_shape
+from segshift.plan.making import check_channels, check_voxels, make_plan
 from segshift.plan.normalisation import normalised
 from segshift.plan.pooling import ANISOTROPY, topology
+from segshift.plan.sizes import resampled_shape
 
 __all__ = [
     "ANISOTROPY",
