@@ -60,6 +60,7 @@ def fit_and_test(parts: build.Experiment, cases: "StoredSets", folder: Path) -> 
 
     from segshift import callbacks, tracking
     from segshift.data import CohortDataModule
+    from segshift.data.duplicates import learned_images
     from segshift.folder import conclude, run_name, write_json
     from segshift.report import write_network
     from segshift.seeds import derived_seed
@@ -86,8 +87,9 @@ def fit_and_test(parts: build.Experiment, cases: "StoredSets", folder: Path) -> 
         workers=config.trainer.workers,
         seed=config.seed,
     )
+    images = learned_images([*train_cases, *val_cases])
     checkpoints = callbacks.Checkpoints(
-        folder / "checkpoints", description=build.description(parts)
+        folder / "checkpoints", description=build.description(parts, images)
     )
     timer = callbacks.Timer()
     loggers = _loggers(parts, folder) if environment.rank() == 0 else []
@@ -189,8 +191,12 @@ def _loggers(parts: build.Experiment, folder: Path) -> list[Any]:
 
 
 def stored(parts: build.Experiment) -> "StoredSets":
-    """Every case of the run, preprocessed: train, validation, and the evaluation sets by name."""
+    """Every case of the run, preprocessed: train, validation, and the evaluation sets by name.
+
+    Raises InputError for a case that cannot be read, and for an image that crosses the split.
+    """
     from segshift.data.cleaning import store_size
+    from segshift.data.duplicates import refuse_duplicates
     from segshift.data.store import store_cases, store_sets
 
     folder, quiet = Path(parts.config.store), environment.rank() > 0
@@ -199,6 +205,10 @@ def stored(parts: build.Experiment) -> "StoredSets":
         for cases in (parts.split.train, parts.split.val)
     )
     tests = store_sets(parts.sets, parts.plan, folder=folder, quiet=quiet)
+    sets = {key.set: cases for key, cases in tests.items()}  # the same cases under every shift
+    warnings = refuse_duplicates({"train": train_cases, "val": val_cases, **sets})
     if not quiet:
         print(f"store:     {folder}, {store_size(folder)}")
+        for warning in warnings:
+            print(f"WARNING: {warning}")
     return train_cases, val_cases, tests

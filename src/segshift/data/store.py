@@ -21,7 +21,7 @@ import numpy as np
 
 from segshift.cohort import Case
 from segshift.cohort.checks import IGNORED, Volume, load_case, load_raters
-from segshift.cohort.images import read_image
+from segshift.cohort.images import read_image, voxel_hash
 from segshift.data.content import content_hash
 from segshift.data.preprocessing import preprocessed_image
 from segshift.data.resample import resampled_label
@@ -33,7 +33,7 @@ from segshift.seeds import generator
 from segshift.shifts import Shift
 from segshift.splits import EvaluationSet, SetKey
 
-LAYOUT = 5  # raise it when what is written changes
+LAYOUT = 6  # raise it when what is written changes
 LANDMARKS = 1000  # voxels per structure remembered for foreground sampling
 COMPACT = (np.uint8, np.int16, np.uint16)  # types of files; in them the store is half as large
 
@@ -101,7 +101,12 @@ def _preprocessed(volume: Volume, case: Case, plan: Plan) -> dict[str, np.ndarra
     drawn = volume.label if known else np.where(volume.label, volume.label, IGNORED)
     label = resampled_label(np.ascontiguousarray(drawn[place]), shape)
     raters = load_raters(case)
-    meta = {"spacing_mm": volume.spacing_mm, "box": box, "raters": list(raters)}
+    meta = {
+        "spacing_mm": volume.spacing_mm,
+        "box": box,
+        "raters": list(raters),
+        "voxels": voxel_hash(volume.image) if _shows_anything(volume.image) else None,
+    }
     return {
         "image": finer,
         "label": label,
@@ -110,6 +115,11 @@ def _preprocessed(volume: Volume, case: Case, plan: Plan) -> dict[str, np.ndarra
         **({"raters": np.stack([*raters.values()])} if raters else {}),
         "meta": json.dumps({"case": case.id, **meta}),
     }
+
+
+def _shows_anything(image: np.ndarray) -> bool:
+    """Whether any channel has two values: empty slices are alike, and nobody's."""
+    return any(channel.min() < channel.max() for channel in image)
 
 
 def _raw(image: np.ndarray, case: Case) -> dict[str, np.ndarray]:

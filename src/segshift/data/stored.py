@@ -70,6 +70,11 @@ class StoredCase:
         """The part of the case's own grid that `image` and `label` show."""
         return tuple((low, high) for low, high in self._meta()["box"])
 
+    def voxels(self) -> str | None:
+        """The hash of the image's voxels, as its files have them; None where all are one value."""
+        found: str | None = self._meta()["voxels"]
+        return found
+
     def shown(self) -> Shown:
         """The case as it was acquired."""
         return Shown(np.array(self.image()), self.box(), self.reference(), self.raters())
@@ -108,6 +113,10 @@ class ShiftedCase:
     def spacing_mm(self) -> tuple[float, ...]:
         """Voxel size of the case's own grid."""
         return self.plain.spacing_mm()
+
+    def voxels(self) -> str | None:
+        """Those of the case as it was acquired, as `StoredCase.voxels`."""
+        return self.plain.voxels()
 
     def shown(self) -> Shown:
         """The case as it would have been acquired; the reference lies where the patient does.
