@@ -47,7 +47,7 @@ def saved_run(folder: Path, phantom, *overrides: str, **plan: object) -> Path:
     parts = build.experiment(config)
     parts = replace(parts, plan=replace(parts.plan, **plan))
     module = build.module_of(parts.config, parts.plan, precision="32-true")
-    content = {"state_dict": module.state_dict(), "segshift": build.description(parts)}
+    content = {"state_dict": module.state_dict(), "segshift": build.description(parts, images={})}
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(content, folder / "it.ckpt")
     return folder / "it.ckpt"

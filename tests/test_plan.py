@@ -25,6 +25,7 @@ from segshift.plan import (
     resampled_shape,
     topology,
 )
+from segshift.plan.pooling import padded
 
 
 def plan(cases, **options):
@@ -61,9 +62,19 @@ def test_topology(patch, spacing, strides, kernels):
     assert [list(k) for k in got_kernels] == kernels
 
 
-def test_a_tiny_patch_still_has_the_three_stages_that_dynunet_needs():
-    strides, kernels = topology((4, 8, 8), (1, 1, 1))
-    assert len(strides) == len(kernels) == 3
+def test_a_tiny_patch_has_few_stages():
+    """As nnU-Net's; 11.5 voxels, the median of two cases, are too few to be halved alone."""
+    assert topology((4, 8, 8), (1, 1, 1)) == (((1, 1, 1), (1, 2, 2)), ((3, 3, 3), (3, 3, 3)))
+    assert topology((5, 4), (1, 1)) == (((1, 1),), ((3, 3),))
+    assert len(topology((5, 11.5), (1, 1))[0]) == 1
+    assert len(topology((5, 12), (1, 1))[0]) == 2
+
+
+def test_the_last_stage_has_whole_kernels_however_coarse_an_axis_is():
+    """Four voxels of 40 mm across are never pooled and stay coarse to the end."""
+    strides, kernels = topology((4, 32, 32), (40.0, 1.0, 1.0))
+    assert strides == ((1, 1, 1), *[(1, 2, 2)] * 3)
+    assert kernels == (*[(1, 3, 3)] * 3, (3, 3, 3))
 
 
 def test_hand_computed(tmp_path):
@@ -141,15 +152,14 @@ def test_padding_for_the_pooling_counts_too(tmp_path, shape):
 
 @pytest.mark.parametrize("shape", [(100000, 80000), (40000, 20), (512, 512, 512), (7, 900, 5)])
 def test_a_huge_image_is_planned_in_few_trials(shape, monkeypatch):
-    from segshift.plan import making
     from segshift.plan import pooling as room
+    from segshift.plan.sizes import fitting_voxels
 
     trials = []
     sound = room.topology
     monkeypatch.setattr(room, "topology", lambda *a: trials.append(a) or sound(*a))
-    patch = making.fitting_voxels(np.array(shape), np.ones(len(shape)), 131072)
-    padded = room.padded(patch, np.ones(len(shape)))
-    assert padded.prod() <= 131072
+    patch = fitting_voxels(np.array(shape), np.ones(len(shape)), 131072)
+    assert padded(patch, np.ones(len(shape))).prod() <= 131072
     assert patch.prod() > 131072 / 3 or np.array_equal(patch, shape)
     assert len(trials) < 200
 
@@ -259,16 +269,22 @@ class TestMemory:
         batch = memory.batch_for(size, np.ones(3), memory_gb=8, outputs=4, voxels=1e12)
         assert batch == 2
 
-    def test_more_memory_is_never_a_smaller_patch(self):
-        median, spacing_mm = np.array([60, 300, 280]), np.array([3.0, 0.8, 0.8])
+    @pytest.mark.parametrize(
+        ("median", "spacing_mm", "together"),
+        [((60, 300, 280), (3.0, 0.8, 0.8), 560e6 / 8), ((1500, 1100), (0.5, 0.5), 6 * 85e6 / 8)],
+    )
+    def test_more_memory_is_never_a_smaller_patch(self, median, spacing_mm, together):
+        """And two of them fit: of the reference network in 8 GB 2 patches in 3D, 12 in 2D."""
+        median, spacing_mm = np.array(median), np.array(spacing_mm)
+        budgets = (0.5, 1, 2, 4, 8, 24, 80)
         sizes = [
-            memory.fitting_memory(median, spacing_mm, memory_gb=gb, outputs=2)
-            for gb in (0.5, 1, 2, 4, 8, 24, 80)
+            memory.fitting_memory(median, spacing_mm, memory_gb=gb, outputs=2) for gb in budgets
         ]
-        assert all(a.prod() <= b.prod() for a, b in pairwise(sizes))
-        for size, gb in zip(sizes, (0.5, 1, 2, 4, 8, 24, 80), strict=True):
-            voxels = memory.feature_voxels(size, spacing_mm, outputs=2)
-            assert voxels <= 560e6 * gb / 8
+        patches = [padded(size, spacing_mm) for size in sizes]
+        assert all(a.prod() <= b.prod() for a, b in pairwise(patches))
+        assert patches[0].prod() < patches[-1].prod()
+        for size, gb in zip(sizes, budgets, strict=True):
+            assert memory.feature_voxels(size, spacing_mm, outputs=2) <= together * gb
 
     def test_batch_limits(self):
         patch, ones = np.array([32, 32, 32]), np.ones(3)

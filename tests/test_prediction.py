@@ -56,7 +56,7 @@ def untrained(folder: Path, manifest: Path, *overrides: str) -> Path:
     parts = build.experiment(config)
     module = build.module_of(parts.config, parts.plan, precision="32-true")
     (folder / "checkpoints").mkdir(parents=True)
-    content = {"state_dict": module.state_dict(), "segshift": build.description(parts)}
+    content = {"state_dict": module.state_dict(), "segshift": build.description(parts, images={})}
     torch.save(content, folder / "checkpoints" / "best.ckpt")
     return folder
 

@@ -19,6 +19,7 @@ from segshift.cohort import Case, Cohort
 from segshift.cohort.checks import check_headers
 from segshift.cohort.images import Geometry
 from segshift.data.boxes import stored_box
+from segshift.data.duplicates import LearnedImage
 from segshift.errors import InputError
 from segshift.options import check_options, scale_of
 from segshift.plan import (
@@ -201,13 +202,17 @@ def check_loss(config: DictConfig, plan: Plan) -> None:
         return
 
 
-def description(parts: Experiment) -> dict[str, Any]:
-    """All that `load` needs, as plain values that `torch.load(weights_only=True)` accepts."""
+def description(parts: Experiment, images: Mapping[str, LearnedImage]) -> dict[str, Any]:
+    """All that `load` needs, as plain values that `torch.load(weights_only=True)` accepts.
+
+    `images` are those that are learned from, by the hash of their voxels.
+    """
     sides = {"train": parts.split.train, "val": parts.split.val}
     return {
         "config": OmegaConf.to_container(parts.config),
         "plan": asdict(parts.plan),
         "patients": {name: sorted({c.patient for c in cases}) for name, cases in sides.items()},
+        "images": {voxels: image._asdict() for voxels, image in images.items()},
     }
 
 
@@ -219,6 +224,7 @@ class LoadedRun:
     plan: Plan
     module: "SegmentationModule"
     patients: frozenset[str]  # trained or chosen on: never to be judged on
+    images: Mapping[str, LearnedImage]  # likewise, by the hash of their voxels
 
 
 def checkpoint_file(checkpoint: str | Path) -> Path:
@@ -242,6 +248,7 @@ def load(checkpoint: str | Path, *, precision: str = "32-true") -> LoadedRun:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         described = content["segshift"]
+        images = {voxels: LearnedImage(**one) for voxels, one in described["images"].items()}
     except Exception as error:  # torch raises a dozen kinds for a broken or foreign file
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path} is not a checkpoint of segshift: {reason}") from error
@@ -249,7 +256,7 @@ def load(checkpoint: str | Path, *, precision: str = "32-true") -> LoadedRun:
     module = module_of(config, plan, precision=precision)
     module.load_state_dict(content["state_dict"])
     patients = frozenset(p for side in described["patients"].values() for p in side)
-    return LoadedRun(config, plan, module, patients)
+    return LoadedRun(config, plan, module, patients, images)
 
 
 def with_structures(cohort: Cohort, structures: tuple[str, ...]) -> Cohort:

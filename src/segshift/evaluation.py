@@ -54,6 +54,7 @@ def test(config: DictConfig, folder: Path, *, command: str, choices: Mapping[str
 
     from segshift import callbacks
     from segshift.data import CohortDataModule
+    from segshift.data.duplicates import refuse_duplicates, refuse_learned
     from segshift.data.store import store_sets
     from segshift.folder import conclude, describe, run_name
     from segshift.inference import changed
@@ -68,6 +69,10 @@ def test(config: DictConfig, folder: Path, *, command: str, choices: Mapping[str
         run.module.rules = read_rules(checkpoint)
     sets = build.unseen_sets(config, cohort, run)
     tests = store_sets(sets, run.plan, folder=Path(config.store))
+    named = {key.set: cases for key, cases in tests.items()}  # the same cases under every shift
+    refuse_learned(named, run.images)
+    for warning in refuse_duplicates(named):
+        print(f"WARNING: {warning}")
     environment.keep_freed_memory()
     about = environment.record(cohort, command=command, choices=choices)
     describe(

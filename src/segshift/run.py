@@ -60,6 +60,7 @@ def fit_and_test(parts: build.Experiment, cases: "StoredSets", folder: Path) -> 
 
     from segshift import callbacks, tracking
     from segshift.data import CohortDataModule
+    from segshift.data.duplicates import learned_images
     from segshift.folder import conclude, run_name, write_json
     from segshift.report import write_network
     from segshift.results import main_measure, read_measures
@@ -87,8 +88,9 @@ def fit_and_test(parts: build.Experiment, cases: "StoredSets", folder: Path) -> 
         workers=config.trainer.workers,
         seed=config.seed,
     )
+    images = learned_images([*train_cases, *val_cases])
     checkpoints = callbacks.Checkpoints(
-        folder / "checkpoints", description=build.description(parts)
+        folder / "checkpoints", description=build.description(parts, images)
     )
     timer = callbacks.Timer()
     loggers = _loggers(parts, folder) if environment.rank() == 0 else []
@@ -190,8 +192,12 @@ def _loggers(parts: build.Experiment, folder: Path) -> list[Any]:
 
 
 def stored(parts: build.Experiment) -> "StoredSets":
-    """Every case of the run, preprocessed: train, validation, and the evaluation sets by name."""
+    """Every case of the run, preprocessed: train, validation, and the evaluation sets by name.
+
+    Raises InputError for a case that cannot be read, and for an image that crosses the split.
+    """
     from segshift.data.cleaning import store_size
+    from segshift.data.duplicates import refuse_duplicates
     from segshift.data.store import store_cases, store_sets
 
     folder, quiet = Path(parts.config.store), environment.rank() > 0
@@ -200,6 +206,10 @@ def stored(parts: build.Experiment) -> "StoredSets":
         for cases, training in ((parts.split.train, True), (parts.split.val, False))
     )
     tests = store_sets(parts.sets, parts.plan, folder=folder, quiet=quiet)
+    sets = {key.set: cases for key, cases in tests.items()}  # the same cases under every shift
+    warnings = refuse_duplicates({"train": train_cases, "val": val_cases, **sets})
     if not quiet:
         print(f"store:     {folder}, {store_size(folder)}")
+        for warning in warnings:
+            print(f"WARNING: {warning}")
     return train_cases, val_cases, tests

@@ -18,7 +18,7 @@ def check_duplicates(facts: Sequence[Facts]) -> list[Finding]:
 
 
 def _copies(facts: Sequence[Facts]) -> Iterator[Finding]:
-    first: dict[bytes, Facts] = {}
+    first: dict[str, Facts] = {}
     for one in facts:
         known = first.setdefault(one.image_hash, one)
         # The same file named twice is the listing's finding.

@@ -3,7 +3,6 @@
 Pixels are dropped when a case is done, so memory does not grow with the cohort.
 """
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from segshift.audit.orientation import Poses, poses
 from segshift.audit.pooling import pooled
 from segshift.cohort.case import Case
 from segshift.cohort.checks import check_headers, load_label
-from segshift.cohort.images import read_geometry, read_image
+from segshift.cohort.images import read_geometry, read_image, voxel_hash
 from segshift.errors import ClaimError, InputError
 
 QUANTILES = (0.05, 0.5, 0.95)
@@ -30,8 +29,8 @@ class Facts:
     shape: tuple[int, ...]
     spacing_mm: tuple[float, ...] | None  # None: nobody stated it
     quantiles: tuple[tuple[float, ...], ...]  # per channel, at QUANTILES
-    image_hash: bytes
-    label_hash: bytes
+    image_hash: str
+    label_hash: str  # empty without a usable label
     appearance: np.ndarray  # bool: the signs of a band-passed thumbnail
     outside_share: float  # of the label's voxels that lie in the dark around the body; or NaN
     poses: Poses | None  # None without foreground
@@ -93,7 +92,7 @@ def _measured(case: Case, notes: _Notes, structures: int) -> Facts | None:
     label = _checked_label(case, notes, structures)
     if not usable:
         return None
-    label_hash = b"" if label is None else _hash(label)
+    label_hash = "" if label is None else voxel_hash(label)
     label = label if label is not None and label.any() else None
     small = pooled(image[0], (32, 64, 64))
     return Facts(
@@ -101,7 +100,7 @@ def _measured(case: Case, notes: _Notes, structures: int) -> Facts | None:
         shape=geometry.shape,
         spacing_mm=geometry.known_mm,
         quantiles=tuple(_quantiles(channel) for channel in image),
-        image_hash=_hash(image),
+        image_hash=voxel_hash(image),
         label_hash=label_hash,
         appearance=_appearance(image[0]),
         outside_share=_outside_share(small, label) if label is not None else np.nan,
@@ -200,12 +199,6 @@ def _quantiles(channel: np.ndarray) -> tuple[float, ...]:
     """Of at most about 100,000 voxels, evenly spread."""
     flat = channel.reshape(-1)
     return tuple(float(q) for q in np.quantile(flat[:: max(1, flat.size // 100_000)], QUANTILES))
-
-
-def _hash(array: np.ndarray) -> bytes:
-    digest = hashlib.blake2b(str(array.shape).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(array).data)
-    return digest.digest()
 
 
 def _appearance(image: np.ndarray) -> np.ndarray:

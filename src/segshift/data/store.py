@@ -21,7 +21,7 @@ import numpy as np
 
 from segshift.cohort import Case
 from segshift.cohort.checks import IGNORED, Volume, load_case, load_raters
-from segshift.cohort.images import read_image
+from segshift.cohort.images import read_image, voxel_hash
 from segshift.data.content import content_hash
 from segshift.data.preprocessing import preprocessed_image
 from segshift.data.resample import resampled_label
@@ -129,7 +129,12 @@ def _preprocessed(
     drawn = volume.label if known else np.where(volume.label, volume.label, IGNORED)
     label = resampled_label(np.ascontiguousarray(drawn[place]), shape)
     raters = load_raters(case)
-    meta = {"spacing_mm": known_mm, "box": box, "raters": list(raters)}
+    meta = {
+        "spacing_mm": known_mm,
+        "box": box,
+        "raters": list(raters),
+        "voxels": voxel_hash(volume.image) if _shows_anything(volume.image) else None,
+    }
     return {
         "image": finer,
         "label": label,
@@ -138,6 +143,11 @@ def _preprocessed(
         **({"raters": np.stack([*raters.values()])} if raters else {}),
         "meta": json.dumps({"case": case.id, **meta, "scaled": asdict(scaled)}),
     }
+
+
+def _shows_anything(image: np.ndarray) -> bool:
+    """Whether any channel has two values: empty slices are alike, and nobody's."""
+    return any(channel.min() < channel.max() for channel in image)
 
 
 def _raw(image: np.ndarray, case: Case) -> dict[str, np.ndarray]:

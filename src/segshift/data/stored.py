@@ -88,6 +88,11 @@ class StoredCase:
         """The scale that `image` and `label` have."""
         return Scaled(**self._meta()["scaled"])
 
+    def voxels(self) -> str | None:
+        """The hash of the image's voxels, as its files have them; None where all are one value."""
+        found: str | None = self._meta()["voxels"]
+        return found
+
     def shown(self) -> Shown:
         """The case as it was acquired."""
         return Shown(
@@ -132,6 +137,10 @@ class ShiftedCase:
     def spacing_mm(self) -> tuple[float, ...] | None:
         """Voxel size of the case's own grid; None where nobody stated it."""
         return self.plain.spacing_mm()
+
+    def voxels(self) -> str | None:
+        """Those of the case as it was acquired, as `StoredCase.voxels`."""
+        return self.plain.voxels()
 
     def shown(self) -> Shown:
         """The case as it would have been acquired; the reference lies where the patient does.

@@ -17,7 +17,7 @@ from segshift.plan.cropping import (
     crop_box,
     read_box,
 )
-from segshift.plan.making import check_channels, check_voxels, make_plan, resampled_shape
+from segshift.plan.making import check_channels, check_voxels, make_plan
 from segshift.plan.normalisation import normalised
 from segshift.plan.pooling import ANISOTROPY, topology
 from segshift.plan.scale import (
@@ -29,7 +29,8 @@ from segshift.plan.scale import (
     scaled_by_prediction,
     scaled_by_reference,
 )
-from segshift.plan.sizes import resolutions_told, sizes_told
+from segshift.plan.sizes import resampled_shape
+from segshift.plan.unknown_sizes import resolutions_told, sizes_told
 
 __all__ = [
     "ANISOTROPY",

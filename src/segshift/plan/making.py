@@ -2,8 +2,6 @@
 
 Isensee et al., Nature Methods 18 (2021), and the rules that nnU-Net v2 documents. Only cases handed
 in are read, and only training cases may be handed in: a plan that saw the held-out site leaks it.
-It differs from nnU-Net in that the patch is bounded by a number of voxels unless `memory_gb` says
-how much memory there is, and in that slices of a 2D view are always cut along z.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,10 +24,10 @@ from segshift.plan.cropping import (
     read_box,
     whole_box,
 )
-from segshift.plan.memory import batch_for, checked_memory_gb, fitting_memory
+from segshift.plan.memory import checked_memory_gb
 from segshift.plan.normalisation import plan_normalisation
-from segshift.plan.pooling import ANISOTROPY, SMALLEST_EDGE, padded, topology
 from segshift.plan.scale import typical_scale
+from segshift.plan.sizes import derived_sizes, resampled_shape, target_spacing_mm
 from segshift.progress import threads, tracked
 from segshift.units import Units
 
@@ -68,7 +66,6 @@ def make_plan(
     """
     _check_view(dimensions, context)
     check_crop(crop)
-    memory = checked_memory_gb(memory_gb, on_gpu=on_gpu)
     headers = headers or [check_headers(case, raters=True) for case in cases]
     channels = headers[0].channels
     check_channels(cases, headers, channels)
@@ -78,40 +75,27 @@ def make_plan(
     typical, scaled = typical_scale(cases, headers, scale)
     own = [h.spacing_mm if spacing_known else (1.0, 1.0, 1.0) for h in headers]
     spacings = np.array([s.edges(edges) for s, edges in zip(scaled, own, strict=True)])
-    target = tuple(spacing_mm) if spacing_mm else _target_spacing(spacings, shapes)
+    target = tuple(spacing_mm) if spacing_mm else target_spacing_mm(spacings, shapes)
     if len(target) != 3 or min(target) <= 0:
         raise InputError(f"plan.spacing_mm={list(target)}: three positive numbers (z, y, x)")
     check_voxels(cases, headers, target, spacing_known=spacing_known)
-    resampled = [resampled_shape(*case, target) for case in zip(shapes, spacings, strict=True)]
-    shape = np.median(resampled, axis=0)
-    median = shape[3 - dimensions :]
-    if dimensions == 3 and median[0] < SMALLEST_EDGE:
-        raise InputError(
-            f"the training cases have a median of {median[0]:g} slices, too few for a 3D network; "
-            "take model=unet2d or model=unet25d"
-        )
-    spacing = np.array(target[3 - dimensions :])
-    outputs = len(structures) + 1
-    if patch:
-        size = _checked_patch(np.array(patch), spacing)
-    elif memory:
-        size = fitting_memory(np.ceil(median), spacing, memory_gb=memory, outputs=outputs)
-    else:
-        size = fitting_voxels(np.ceil(median), spacing, patch_voxels)
-    if memory:
-        voxels = float(shape.prod() * len(cases))
-        derived = batch_for(size, spacing, memory_gb=memory, outputs=outputs, voxels=voxels)
-    else:
-        derived = max(2, patch_voxels // int(padded(size, spacing).prod()))
-    strides, kernels = topology(tuple(int(n) for n in size), tuple(spacing.tolist()))
+    sizes = derived_sizes(
+        [resampled_shape(*case, target) for case in zip(shapes, spacings, strict=True)],
+        target,
+        dimensions=dimensions,
+        outputs=len(structures) + 1,
+        patch_voxels=patch_voxels,
+        memory_gb=checked_memory_gb(memory_gb, on_gpu=on_gpu),
+        patch=patch,
+    )
     return Plan(
         channels=channels,
         structures=tuple(structures),
         spacing_mm=target,
-        view=View(tuple(padded(size, spacing).tolist()), context),
-        strides=strides,
-        kernels=kernels,
-        batch=batch or derived,
+        view=View(sizes.patch, context),
+        strides=sizes.strides,
+        kernels=sizes.kernels,
+        batch=batch or sizes.batch,
         structure_frequency=_structure_frequency(cases, boxes, len(structures)),
         normalisation=plan_normalisation(
             cases,
@@ -124,16 +108,6 @@ def make_plan(
         crop=crop,
         spacing_known=spacing_known,
         scale=typical,
-    )
-
-
-def resampled_shape(
-    shape: Sequence[int], spacing_mm: Sequence[float], target_mm: Sequence[float]
-) -> tuple[int, ...]:
-    """The shape in voxels after resampling from `spacing_mm` to `target_mm`."""
-    return tuple(
-        max(round(n * old / new), 1)
-        for n, old, new in zip(shape, spacing_mm, target_mm, strict=True)
     )
 
 
@@ -200,45 +174,6 @@ def _boxes(
         return [whole_box(header.shape) for header in headers]
     with ThreadPoolExecutor(threads()) as pool:
         return list(tracked(pool.map(box_of, cases), "images", total=len(cases)))
-
-
-def _target_spacing(spacings: np.ndarray, shapes: np.ndarray) -> tuple[float, ...]:
-    """The median; a far coarser axis takes its 10th percentile, so that fine cases keep detail."""
-    target, shape = np.median(spacings, axis=0), np.median(shapes, axis=0)
-    worst = int(np.argmax(target))
-    others = [axis for axis in range(3) if axis != worst]
-    coarse = target[worst] > ANISOTROPY * target[others].max()
-    if coarse and shape[worst] * ANISOTROPY < shape[others].min():
-        finer = np.percentile(spacings[:, worst], 10)
-        target[worst] = max(finer, target[others].max())
-    return tuple(float(f"{s:.7g}") for s in target)  # digits, not decimals: voxels may be tiny
-
-
-def fitting_voxels(size: np.ndarray, spacing_mm: np.ndarray, voxels: int) -> np.ndarray:
-    """Take from the longest edge until the patch, padded for pooling, has at most `voxels`."""
-    size = size.astype(int)
-    # Padding only adds, so the unpadded patch has to fit first: the longest edges give way.
-    edge = int(size.max())
-    while np.minimum(size, edge).prod() > voxels and edge > SMALLEST_EDGE:
-        edge -= max(edge // 50, 1)
-    size = np.minimum(size, edge + max(edge // 50, 1))
-    while padded(size, spacing_mm).prod() > voxels and size.max() > SMALLEST_EDGE:
-        size[np.argmax(size)] -= max(size.max() // 100, 1)
-    return size
-
-
-def _checked_patch(size: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
-    if len(size) != len(spacing_mm) or min(size) < 1:
-        raise InputError(
-            f"plan.patch={size.tolist()}: the view needs {len(spacing_mm)} positive edges"
-        )
-    fitting = padded(size, spacing_mm)
-    if not np.array_equal(fitting, size):
-        raise InputError(
-            f"plan.patch={size.tolist()} cannot be halved as often as the network pools; the next "
-            f"fitting patch is {fitting.tolist()}"
-        )
-    return size
 
 
 def _structure_frequency(

@@ -28,23 +28,27 @@ MOST_SEEN = 0.05  # share of all training voxels in one batch
 BYTES = 8  # per voxel of a feature map, in float32; half of it in bfloat16
 
 
-def feature_voxels(patch: np.ndarray, spacing_mm: np.ndarray, *, outputs: int) -> int:
-    """Voxels times channels of all convolutions' outputs for one patch, as nnU-Net counts them."""
-    size, total = [int(edge) for edge in patch], outputs * int(patch.prod())
-    strides, _ = topology(tuple(size), tuple(spacing_mm.tolist()))
+def feature_voxels(size: np.ndarray, spacing_mm: np.ndarray, *, outputs: int) -> int:
+    """Voxels times channels of all convolutions' outputs for one patch, as nnU-Net counts them.
+
+    `size` (voxels) is that of the patch before it is padded for the pooling.
+    """
+    edges = padded(size, spacing_mm)
+    total = outputs * int(edges.prod())
+    strides, _ = topology(size, spacing_mm)
     for stage, stride in enumerate(strides):
-        size = [-(-edge // step) for edge, step in zip(size, stride, strict=True)]
-        filters = min(FILTERS * 2**stage, MOST_FILTERS[len(patch)])
+        edges = -(-edges // np.array(stride))
+        filters = min(FILTERS * 2**stage, MOST_FILTERS[len(size)])
         # Two of the encoder; below the top also two of the decoder and the upsampling before them.
         maps = 2 if stage == len(strides) - 1 else 5
-        total += maps * filters * math.prod(size)
+        total += maps * filters * int(edges.prod())
     return total
 
 
 def fitting_memory(
     median: np.ndarray, spacing_mm: np.ndarray, *, memory_gb: float, outputs: int
 ) -> np.ndarray:
-    """The patch (voxels) that fits at the reference batch.
+    """The size (voxels, to be padded for the pooling) of a patch of which a batch of two fits.
 
     It starts as a cube in mm inside the median shape; the axis that is longest relative to the
     median shape gives way. Raises InputError if the smallest patch does not fit.
@@ -52,26 +56,32 @@ def fitting_memory(
     dimensions = len(median)
     edges = 1 / spacing_mm
     edges = np.round(edges * (LARGEST[dimensions] / edges.prod()) ** (1 / dimensions))
-    patch = padded(np.minimum(np.maximum(edges, SMALLEST_EDGE), median).astype(int), spacing_mm)
-    while feature_voxels(patch, spacing_mm, outputs=outputs) > _budget(dimensions, memory_gb):
-        smaller = _shrunk(patch, median, spacing_mm)
+    size = np.minimum(np.maximum(edges, SMALLEST_EDGE), median)
+    most = _budget(dimensions, memory_gb) * REFERENCE_BATCH[dimensions] / LEAST_BATCH
+    while feature_voxels(size, spacing_mm, outputs=outputs) > most:
+        smaller = _shrunk(padded(size, spacing_mm), median, spacing_mm)
         if smaller is None:
             raise InputError(
-                f"plan.memory_gb={memory_gb:g}: not even a patch of {patch.tolist()} fits; give "
-                "more, or set plan.patch and plan.batch"
+                f"plan.memory_gb={memory_gb:g}: not even a patch of "
+                f"{padded(size, spacing_mm).tolist()} fits; give more, or set plan.patch and "
+                "plan.batch"
             )
-        patch = smaller
-    return patch
+        size = smaller
+    return np.asarray(size)
 
 
 def batch_for(
-    patch: np.ndarray, spacing_mm: np.ndarray, *, memory_gb: float, outputs: int, voxels: float
+    size: np.ndarray, spacing_mm: np.ndarray, *, memory_gb: float, outputs: int, voxels: float
 ) -> int:
-    """Patches that fit; at least 2, and at most 5 % of the training cases' `voxels`."""
-    dimensions = len(patch)
-    room = _budget(dimensions, memory_gb) / feature_voxels(patch, spacing_mm, outputs=outputs)
+    """Patches that fit; at least 2, and at most 5 % of the training cases' `voxels`.
+
+    `size` (voxels) is that of the patch before it is padded for the pooling.
+    """
+    dimensions = len(size)
+    room = _budget(dimensions, memory_gb) / feature_voxels(size, spacing_mm, outputs=outputs)
     fitting = round(room * REFERENCE_BATCH[dimensions])
-    return max(min(fitting, round(voxels * MOST_SEEN / int(patch.prod()))), LEAST_BATCH)
+    seen = round(voxels * MOST_SEEN / int(padded(size, spacing_mm).prod()))
+    return max(min(fitting, seen), LEAST_BATCH)
 
 
 def checked_memory_gb(wanted: object, *, on_gpu: bool) -> float | None:
@@ -116,18 +126,21 @@ def device_memory_gb() -> float | None:
 
 
 def _budget(dimensions: int, memory_gb: float) -> float:
+    """Feature voxels of a patch of which the reference batch fits."""
     return REFERENCE_VOXELS[dimensions] * memory_gb / REFERENCE_GB
 
 
 def _shrunk(patch: np.ndarray, median: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray | None:
-    """One step smaller along the relatively longest axis that can be; None if none can."""
-    step = divisors(patch, spacing_mm)
-    for axis in np.argsort(-patch / median, kind="stable"):
+    """The next smaller size along the relatively longest axis that has one; None if none has."""
+    longest_last = np.argsort(patch / median, kind="stable")
+    for axis in reversed(longest_last.tolist()):
         smaller = patch.copy()
-        smaller[axis] -= step[axis]
+        smaller[axis] -= divisors(patch, spacing_mm)[axis]
+        # So short an axis may be pooled less often, and then sizes in between are valid too.
+        step = divisors(smaller, spacing_mm)[axis]
+        smaller[axis] = patch[axis] - step
         if smaller[axis] < SMALLEST_EDGE:
             continue
-        smaller = padded(smaller, spacing_mm)
-        if smaller.prod() < patch.prod():
+        if padded(smaller, spacing_mm).prod() < patch.prod():
             return smaller
     return None

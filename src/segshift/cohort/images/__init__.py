@@ -5,6 +5,7 @@ one slice; where a file states no voxel size it is unknown, and 1 stands for it.
 `save_map` and `save_segmentation` go the way back.
 """
 
+import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,6 +40,7 @@ __all__ = [
     "save_label",
     "save_map",
     "save_segmentation",
+    "voxel_hash",
 ]
 
 
@@ -110,6 +112,17 @@ def read_label(path: Path) -> np.ndarray:
                 f"{path}: label values must be whole numbers below 2^31, found {odd[0]}"
             )
         return np.ascontiguousarray(label)
+
+
+def voxel_hash(voxels: np.ndarray) -> str:
+    """A hash of numbers (..., H, W) and of their shape, of 32 hex digits; no file or type counts.
+
+    So an image is known whatever its container, and whatever spacing its header claims.
+    """
+    digest = hashlib.sha256(repr(voxels.shape).encode())
+    for plane in voxels.reshape(-1, *voxels.shape[-2:]):  # a copy of one plane at a time
+        digest.update(np.add(plane, 0, dtype=np.float32, order="C").data)  # -0 + 0 is 0
+    return digest.hexdigest()[:32]
 
 
 def label_suffix(like: Path) -> str:
