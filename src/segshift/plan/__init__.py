@@ -12,7 +12,7 @@ from segshift.plan.cropping import (
 from segshift.plan.making import check_channels, check_voxels, make_plan, resampled_shape
 from segshift.plan.normalisation import normalised
 from segshift.plan.pooling import ANISOTROPY, topology
-from segshift.plan.sizes import resolutions_told, sizes_told
+from segshift.plan.sizes import sizes_told
 
 __all__ = [
     "ANISOTROPY",
@@ -31,7 +31,6 @@ __all__ = [
     "plan_from_dict",
     "read_box",
     "resampled_shape",
-    "resolutions_told",
     "sizes_told",
     "topology",
 ]
