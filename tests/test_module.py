@@ -122,8 +122,8 @@ def test_a_structure_that_is_not_annotated_has_no_rows_at_all(item):
     outputs = module_for(SEMANTIC).test_step({**item, "annotated": [True, False]}, 0)
     assert {score.structure for score in outputs["scores"]} == {"one"}
     tallied = {measure.name for measure in TALLIED}
-    shares = {"dice", "false_alarm", "false_alarm_ml"}
-    assert {score.metric for score in outputs["scores"]} == shares | tallied
+    measured = {"dice", "false_alarm", "false_alarm_ml"}
+    assert {score.metric for score in outputs["scores"]} == {*measured, *tallied}
     assert list(outputs["tallies"]) == ["one"]
 
 

@@ -1,7 +1,7 @@
 """What a run is about to do, for people who can still stop it."""
 
 from segshift.build import Experiment
-from segshift.plan import OBJECT, Scale, resolutions_told, sizes_told
+from segshift.plan import OBJECT, Scale, sizes_told
 
 
 def announcement(parts: Experiment) -> str:
@@ -10,11 +10,10 @@ def announcement(parts: Experiment) -> str:
     Also what brings pictures to one scale.
     """
     cohort, plan, split = parts.cohort, parts.plan, parts.split
-    sizes = {"train": len(split.train), "val": len(split.val)}
-    sizes |= {name: len(cases) for name, cases in split.tests.items()}
+    named = {"train": split.train, "val": split.val, **split.tests}
+    sizes = {name: len(cases) for name, cases in named.items()}
     shifted = sum(s.shift.severity > 0 for s in parts.sets)
-    sides = (split.train, split.val, *split.tests.values())
-    unused = {c.id for c in cohort.cases} - {c.id for cases in sides for c in cases}
+    unused = {c.id for c in cohort.cases} - {c.id for cases in named.values() for c in cases}
     chosen_at = ", ".join(sorted({c.site for c in split.val}))
     edges = "x".join(map(str, plan.view.patch))
     context = f" with {plan.view.context} neighbouring slices" if plan.view.context else ""
@@ -28,16 +27,8 @@ def announcement(parts: Experiment) -> str:
         f"plan:      batch {plan.batch} of {edges}{context}, spacing "
         f"{'x'.join(f'{s:g}' for s in plan.spacing_mm)} {plan.length}, {len(plan.strides)} stages"
         + (f"\nscale:     {_scale(plan.scale)}" if plan.scale else "")
-        + "".join(f"\nsizes:     {line}" for line in _sizes(parts))
+        + "".join(f"\nsizes:     {line}" for line in sizes_told(named, parts.headers, plan))
     )
-
-
-def _sizes(parts: Experiment) -> list[str]:
-    """What is not known of the cases' sizes, a sentence each."""
-    split, headers = parts.split, parts.headers
-    sets = {"train": split.train, "val": split.val, **split.tests}
-    told = resolutions_told(split.train, headers, parts.plan)
-    return [*sizes_told(sets, headers, parts.plan), *([told] if told else [])]
 
 
 def _scale(scale: Scale) -> str:

@@ -1,6 +1,6 @@
 """How much too large or too small the prediction is. Signed: positive is too large, 0 is best.
 
-Of a picture these are differences of areas, and called so.
+Of a picture these are differences of areas; a relative one has one name for all cases.
 
 A mean of them is a bias, in which errors of both directions cancel. As neither end is the good one
 they have no worst site and no gap, and cannot come first among the metrics.
@@ -46,10 +46,6 @@ class RelativeVolumeDifference(Metric):
     name: ClassVar[str] = "volume_difference_relative"
     unit: ClassVar[str] = ""
     better: ClassVar[Better] = "zero"
-
-    def named(self, units: Units) -> str:
-        """Of volumes or of areas."""
-        return f"{units.sized}_difference_relative"
 
     def of(self, pair: MaskPair) -> float:
         """The value of a pair."""

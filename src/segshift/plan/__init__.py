@@ -30,7 +30,7 @@ from segshift.plan.scale import (
     scaled_by_reference,
 )
 from segshift.plan.sizes import resampled_shape
-from segshift.plan.unknown_sizes import resolutions_told, sizes_told
+from segshift.plan.unknown_sizes import sizes_told
 
 __all__ = [
     "ANISOTROPY",
@@ -57,7 +57,6 @@ __all__ = [
     "plan_from_dict",
     "read_box",
     "resampled_shape",
-    "resolutions_told",
     "scaled_by_prediction",
     "scaled_by_reference",
     "sizes_told",

@@ -41,8 +41,9 @@ def write_cohort_figures(
 
 def spacing_figure(facts: Sequence[CaseFacts]) -> Figure:
     """Voxel size along each axis, a dot per case that has a known one."""
-    figure, panels = _panels([f"spacing {letter}, mm" for letter in AXES], facts)
-    for axis, panel in enumerate(panels):
+    axes = [axis for axis in range(3) if any(one.grid.shape[axis] > 1 for one in facts)]
+    figure, panels = _panels([f"spacing {AXES[axis]}, mm" for axis in axes], facts)
+    for axis, panel in zip(axes, panels, strict=True):
         for lane, own in enumerate(by_site(facts).values()):
             known_mm = [one.grid.spacing_mm for one in own if one.grid.spacing_mm is not None]
             values = np.array([spacing_mm[axis] for spacing_mm in known_mm])

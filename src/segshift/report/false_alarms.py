@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from segshift.metrics import FalseAlarm, FalseAlarmVolume, measure_of, measured_by
-from segshift.report.measures import lines_of, records
+from segshift.report.measures import digits, lines_of, records
 from segshift.report.study_words import train_label
 from segshift.results import place_name
 
@@ -25,16 +25,17 @@ def false_alarm_sentence(rows: pd.DataFrame, *, structures: Sequence[str]) -> st
 
 
 def false_alarm_lines(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """The false alarms of a run, the largest first, each with its `size` and the `unit` of it.
+    """The false alarms of a run, the largest first, each with `size`, its `unit` and `decimals`.
 
     Those of one unit stand together.
     """
     keys = ["set", "site", "case", "structure"]
-    known = _known(rows)
-    units = {name: measure.unit for name, measure in measured_by([FalseAlarmVolume()]).items()}
-    sizes = rows[rows["metric"].isin(units)].dropna(subset=["value"]).set_index(keys)
-    sizes = sizes.assign(size=sizes["value"], unit=sizes["metric"].map(units))[["size", "unit"]]
-    alarms = known[known["value"] > 0][keys].join(sizes, on=keys)
+    known, measures = _known(rows), measured_by([FalseAlarmVolume()])
+    sizes = rows[rows["metric"].isin(measures)].dropna(subset=["value"]).set_index(keys)
+    about = [measures[name] for name in sizes["metric"]]
+    units, decimals = [one.unit for one in about], [digits(one) for one in about]
+    sizes = sizes.rename(columns={"value": "size"}).assign(unit=units, decimals=decimals)
+    alarms = known[known["value"] > 0][keys].join(sizes[["size", "unit", "decimals"]], on=keys)
     order = ["unit", "size", *keys]
     return records(alarms.sort_values(order, ascending=[True, False, *(True for _ in keys)]))
 

@@ -15,7 +15,7 @@ from segshift.cohort.fingerprint import (
     StructureFacts,
     fingerprint,
 )
-from segshift.units import mixed_told
+from segshift.units import NO_PHYSICAL_SIZE, mixed_told
 
 ALL = "all"
 AXES = ("z", "y", "x")
@@ -52,7 +52,10 @@ def print_fingerprint(
     console = console or Console()
     console.print(table)
     known = {site: [one.grid.units.known for one in own] for site, own in sites.items()}
-    if told := mixed_told(known):
+    told = mixed_told(known)
+    if len(sites) > 1 and not any(one for own in known.values() for one in own):
+        told = f"between sites {NO_PHYSICAL_SIZE}; a pixel of one may show more than one of another"
+    if told:
         console.print(Text(f"sizes: {told}"))
 
 
@@ -91,6 +94,8 @@ def _spacings(prints: Sequence[Fingerprint]) -> list[tuple[str, list[str]]]:
     rows = []
     if any(p.spacing_mm for p in prints):
         for axis, letter in enumerate(AXES):
+            if all(p.shape[axis].maximum == 1 for p in prints):
+                continue  # what a picture is thick is told by nobody
             spreads = [p.spacing_mm[axis] if p.spacing_mm else None for p in prints]
             rows.append((f"spacing {letter}, mm", [_spread(spread) for spread in spreads]))
     if any(p.unsized for p in prints):

@@ -165,6 +165,7 @@ def _cases(about: Subject) -> Content:
         "measured": int(of_metric["value"].notna().sum()),
         "false_alarms": alarms[:LISTED],
         "false_alarms_in_all": len(alarms),
+        "false_alarm_units": sorted({alarm["unit"] for alarm in alarms}),
         "false_alarm_sentence": false_alarm_sentence(rows, structures=about.structures),
         "worst_cases": _pictures(about, worst, "{site}, {set}", most_wrong=True),
         "colours": colours_of(about.structures),

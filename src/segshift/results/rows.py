@@ -118,8 +118,9 @@ def read_rows(path: Path) -> pd.DataFrame:
         metric, structure, case, value = infinite.iloc[0][["metric", "structure", "case", "value"]]
         raise InputError(
             f"{path}: {metric} of {structure} of case {case!r} is {value} ({len(infinite)} such "
-            "values), which has no mean; write the diagonal of the image for a distance from a "
-            "structure that was missed, NaN for what is undefined"
+            "values), which has no mean; write the diagonal of the image in mm (of one without a "
+            "physical size in pixels) for a distance from a structure that was missed, NaN for "
+            "what is undefined"
         )
     for flag in FLAGS:
         # In any case of letters: pandas and spreadsheets write True and TRUE.
