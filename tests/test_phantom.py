@@ -25,8 +25,9 @@ from segshift.cohort.phantom import (
     simulate_patient,
     simulated_cohort,
 )
-from segshift.cohort.physics import TISSUES, Tissue, add_rician_noise, spin_echo
+from segshift.cohort.physics import TISSUES, Tissue
 from segshift.errors import InputError
+from segshift.mr_signal import add_rician_noise, spin_echo
 
 CONFIG = Path(__file__).parents[1] / "conf" / "data" / "phantom.yaml"
 SITES = yaml.safe_load(CONFIG.read_text())["cohort"]["sites"]

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, make_case
 
 from segshift import shifts
+from segshift.cohort import write_manifest
 from segshift.seeds import generator
 from segshift.shifts import STEP, Acquisition, Graded, is_calibrated
 
@@ -118,6 +119,23 @@ def test_a_number_is_found_by_bisection_and_not_beyond_what_is_plausible(referen
     assert bench.number_of(mild, references["mr"][:1], 2 * STEP) is None
     slices = bench.Family(shifts.SliceThickness, 1, 4)
     assert bench.number_of(slices, references["mr"], 5 * STEP) is None  # why it is not ranked
+
+
+def test_its_table_of_the_images_of_a_manifest(tmp_path, monkeypatch, capsys):
+    cases = [make_case(tmp_path, name, shape=(4, 16, 18)) for name in "ab"]
+    write_manifest(tmp_path / "m.csv", cases, channels=["mr"], structures=["liver", "tumour"])
+    monkeypatch.setattr("sys.argv", ["severities.py", f"--manifest={tmp_path / 'm.csv'}"])
+    families = (bench.Family(shifts.Spike, 0, 0.25), *bench.FAMILIES[3:4])  # one needs maps
+    monkeypatch.setattr(bench, "FAMILIES", families)
+    bench.main()
+    head, _, line = capsys.readouterr().out.splitlines()
+    assert head == "| images | shift | change at 1 to 5 | least to most at 5 |"
+    (_, _, name, means, most, _) = (cell.strip() for cell in line.split("|"))
+    assert name == "`spike`"
+    found = [float(mean) for mean in means.split(", ")]
+    assert found == sorted(found)
+    low, high = (float(end) for end in most.split(" to "))
+    assert 0 < low <= found[4] <= high
 
 
 def test_each_graded_shift_is_measured_and_says_whether_it_is_calibrated():
