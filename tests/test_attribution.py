@@ -22,16 +22,9 @@ from segshift.attribution.evidence import Sides
 from segshift.attribution.habits import concept
 from segshift.attribution.kinds import prevalence
 from segshift.attribution.offset import boundary_offset_mm, dice_after_shifts
-from segshift.attribution.permutation import (
-    DRAWN,
-    choices,
-    family_p,
-    kernel,
-    mmd,
-    rank_differences,
-    share_at_least,
-    smallest_share,
-)
+from segshift.attribution.pairs import kernel
+from segshift.attribution.permutation import DRAWN, choices, family_p
+from segshift.attribution.studentised import mmd
 from segshift.cli import main
 from segshift.cohort import Case
 from segshift.errors import InputError

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from segshift.attribution.evidence import Evidence, Sides, names
-from segshift.attribution.permutation import choices, share_at_least, smallest_share
+from segshift.attribution.permutation import p_values
+from segshift.attribution.studentised import welch
 from segshift.results import sign_flip_p
 
 JUDGED_BY = 0.8  # median Dice in in_domain; a structure that is predicted worse tells of no habit
@@ -78,7 +79,7 @@ def _habit(sides: Sides, structure: str) -> Habit | None:
     columns = [n for n in names(sides.home, "dice/") if n.split("/", 2)[2] == structure]
     shifts_mm = np.array([float(name.split("/", 2)[1]) for name in columns])
     best_home, best_away = (side[columns].max(axis=1) for side in (sides.home, sides.away))
-    usual = best_home.median()
+    usual = best_home.groupby(sides.home["patient"]).median().median()
     # A prediction far off everywhere has no offset to tell of.
     home, away = (
         side[(best >= WELL * usual) & side[f"offset_mm/{structure}"].notna()]
@@ -89,8 +90,8 @@ def _habit(sides: Sides, structure: str) -> Habit | None:
         return None
     offsets = _offsets(home, away, structure)
     at_home, there = offsets[: patients[0]], offsets[patients[0] :]
-    members = choices(*patients, seed=sides.seed, identity=(sides.target, structure))
-    apart = np.abs(_differences(offsets.to_numpy(), members))
+    members = sides.choices(*patients, structure)
+    p_offset = p_values(np.abs(welch(offsets.to_numpy(), members)))
     others = (there.sum() - there) / (patients[1] - 1) - at_home.mean()
     gains = _gains(away, columns, shifts_mm, others)
     two_sided = sign_flip_p(gains, identity=(sides.target, structure), seed=sides.seed)
@@ -98,9 +99,9 @@ def _habit(sides: Sides, structure: str) -> Habit | None:
         structure=structure,
         further_out_mm=float(at_home.mean() - there.mean()),
         gained=float(gains.mean()),
-        p_offset=share_at_least(apart),
+        p_offset=float(p_offset[0]),
         p_gain=two_sided / 2 if gains.mean() > 0 else 1.0,
-        smallest_p=max(smallest_share(apart), 0.5 ** patients[1]),
+        smallest_p=max(float(p_offset.min()), 0.5 ** patients[1]),
         patients=patients[1],
         step_mm=float(np.diff(shifts_mm).min()),
     )
@@ -111,25 +112,21 @@ def _offsets(home: pd.DataFrame, away: pd.DataFrame, structure: str) -> "pd.Seri
 
     Networks draw large lesions further in than small ones, which is no habit of annotators: a
     line through everybody's offsets over the logarithm of the volume is taken off. The volume is
-    the predicted one, which no habit moves.
+    the predicted one, which no habit moves; of a patient's cases it is the mean of the logarithms,
+    which does not grow with their number.
     """
-    columns = [f"offset_mm/{structure}", f"volume_ml/predicted/{structure}"]
-    both = pd.concat([side.groupby("patient")[columns].mean() for side in (home, away)])
-    offset, volume = (both[column] for column in columns)
-    size = np.log1p(volume.to_numpy(dtype=float))
-    size -= size.mean()
+    offset, log_volume = (
+        pd.concat([of(side).groupby(side["patient"]).mean() for side in (home, away)])
+        for of in (
+            lambda side: side[f"offset_mm/{structure}"],
+            lambda side: np.log(side[f"volume_ml/predicted/{structure}"]),
+        )
+    )
+    size = (log_volume - log_volume.mean()).to_numpy(dtype=float)
     varied = float(size @ size)
     slope = float(size @ offset.to_numpy(dtype=float)) / varied if varied > 0 else 0.0
     adjusted: pd.Series[float] = offset - slope * size
     return adjusted
-
-
-def _differences(values: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """Mean outside minus inside each choice, (choices,), of values (patients,)."""
-    inside = members.astype(float)
-    counts = inside.sum(axis=1)
-    total = values.sum()
-    return np.asarray((total - inside @ values) / (len(values) - counts) - inside @ values / counts)
 
 
 def _gains(

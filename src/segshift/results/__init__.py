@@ -1,5 +1,6 @@
 """What was measured: rows (the only truth about quality), their cases, means, comparisons."""
 
+from segshift.results.answers import answered
 from segshift.results.cases import read_cases, write_cases
 from segshift.results.comparison import Comparison, compare, with_failures
 from segshift.results.failures import FAILURE, Failed, failed_patients, failure_profile
@@ -78,6 +79,7 @@ __all__ = [
     "StudyTables",
     "WorstSite",
     "acquired",
+    "answered",
     "append_rows",
     "bootstrap_means",
     "by_name",
