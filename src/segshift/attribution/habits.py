@@ -4,12 +4,13 @@ The network's own bias is what it shows in in_domain; the habit is the differenc
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from segshift.attribution.evidence import Evidence, Sides, names
-from segshift.attribution.permutation import p_values
+from segshift.attribution.permutation import of_choices, p_values
 from segshift.attribution.studentised import welch
 from segshift.results import sign_flip_p
 
@@ -91,7 +92,7 @@ def _habit(sides: Sides, structure: str) -> Habit | None:
     offsets = _offsets(home, away, structure)
     at_home, there = offsets[: patients[0]], offsets[patients[0] :]
     members = sides.choices(*patients, structure)
-    p_offset = p_values(np.abs(welch(offsets.to_numpy(), members)))
+    p_offset = p_values(np.abs(of_choices(partial(welch, offsets.to_numpy()), members)))
     others = (there.sum() - there) / (patients[1] - 1) - at_home.mean()
     gains = _gains(away, columns, shifts_mm, others)
     two_sided = sign_flip_p(gains, identity=(sides.target, structure), seed=sides.seed)

@@ -1,6 +1,7 @@
 """Do images differ, and do the patients? Two of the three kinds of shift, by measurements."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from segshift.attribution.evidence import Evidence, Sides
 from segshift.attribution.pairs import Owners, kernel, larger, weights
-from segshift.attribution.permutation import Array, family_p, p_values
+from segshift.attribution.permutation import Array, family_p, of_choices, p_values
 from segshift.attribution.studentised import brunner_munzel, mmd
 from segshift.results.significance import ROUNDING
 
@@ -31,7 +32,7 @@ def covariate(sides: Sides) -> Evidence:
             kind="covariate", statistic=np.nan, p=np.nan, smallest_p=1.0, detail="nothing measured"
         )
     similar = np.mean([kernel(block.to_numpy(float), owners) for block in blocks], axis=0)
-    statistics = mmd(similar, sides.choices(*sides.sizes))
+    statistics = of_choices(partial(mmd, similar), sides.choices(*sides.sizes))
     p = p_values(statistics)
     return Evidence(
         kind="covariate",
@@ -91,7 +92,8 @@ def _told_apart(sides: Sides, quantities: pd.DataFrame) -> _ToldApart:
 
     Only patients with a value are permuted: how many have one may be up to the site.
     """
-    tables = np.stack([larger(x, sides.owners) for x in quantities.to_numpy(float).T])
+    owners = sides.owners
+    tables = np.stack([larger(x, owners) for x in quantities.to_numpy(float).T])
     known = ~np.isnan(np.diagonal(tables, axis1=1, axis2=2))
     home = np.arange(known.shape[1]) < sides.sizes[0]
     tested = (known & home).any(axis=1) & (known & ~home).any(axis=1)
@@ -100,7 +102,9 @@ def _told_apart(sides: Sides, quantities: pd.DataFrame) -> _ToldApart:
     for who in groups:
         own = np.flatnonzero(tested & (known == who).all(axis=1))
         members = sides.choices(int((who & home).sum()), int((who & ~home).sum()))
-        statistics = [brunner_munzel(tables[q][np.ix_(who, who)], members) for q in own]
+        statistics = [
+            of_choices(partial(brunner_munzel, tables[q][np.ix_(who, who)]), members) for q in own
+        ]
         of_group, least = family_p(np.stack(statistics, axis=1))
         p[own] = np.minimum(of_group * len(groups), 1.0)
         smallest = min(smallest, least * len(groups))
@@ -122,7 +126,8 @@ def _known(numbers: pd.DataFrame, owners: Owners) -> pd.DataFrame:
 
 def _furthest(sides: Sides, numbers: pd.DataFrame) -> str:
     """The names of the numbers that differ most, and in which direction."""
-    tables = np.stack([larger(x, sides.owners) for x in numbers.to_numpy(float).T])
+    owners = sides.owners
+    tables = np.stack([larger(x, owners) for x in numbers.to_numpy(float).T])
     effects = _effects(tables, np.arange(sum(sides.sizes)) < sides.sizes[0]) - 0.5
     order = np.argsort(-np.abs(effects), kind="stable")[:TOLD]
     names = [
