@@ -111,6 +111,25 @@ def test_deepminds_surfaces_lie_between_voxels_and_are_weighed_by_area_and_ours_
     )
 
 
+def test_the_hd95_of_three_libraries_are_three_numbers_by_hand() -> None:
+    """The reference is one pixel; the prediction is that pixel and one that lies 10 mm off."""
+    ref, pred = voxels((1, 3, 16), (0, 1, 2)), voxels((1, 3, 16), (0, 1, 2), (0, 1, 12))
+    to_ref, to_pred = [0, 10], [0]
+    # MONAI's and ours: the larger of the two percentiles, 19/20 of the way from 0 to 10.
+    theirs = compute_hausdorff_distance(
+        *(torch.from_numpy(each[0])[None, None].double() for each in (pred, ref)),
+        include_background=True, percentile=95,
+    ).item()  # fmt: skip
+    assert HausdorffDistance95()(pred, ref, UNIT) == HausdorffDistance95()(ref, pred, UNIT)
+    assert (HausdorffDistance95()(pred, ref, UNIT), theirs) == pytest.approx((9.5, 9.5))
+    # medpy's: one percentile of all three distances, 9/10 of the way from the second to the third.
+    assert np.percentile(to_ref + to_pred, 95) == pytest.approx(9.0)
+    # DeepMind's: between the pixels; half of the far one's outline is 9 mm off, half 10.
+    outlines = surface_distance.compute_surface_distances(ref[0], pred[0], UNIT[1:])
+    assert outlines["distances_pred_to_gt"].tolist() == [0, 0, 0, 0, 9, 9, 10, 10]
+    assert surface_distance.compute_robust_hausdorff(outlines, 95) == 10
+
+
 def test_the_tolerance_forgives_what_is_exactly_that_far() -> None:
     pred, ref = voxels((1, 9, 9), (0, 2, 2)), voxels((1, 9, 9), (0, 2, 5))
     edge_mm = 0.7  # three voxels are 2.1 mm in no binary fraction

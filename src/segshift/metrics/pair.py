@@ -1,9 +1,10 @@
 """Two masks of one structure, looked at once: what several metrics need is computed once and kept.
 
 A surface is the set of mask voxels with at least one face neighbour outside the mask; beyond the
-image counts as outside. This is the convention of MONAI and medpy (mask minus its erosion by the
-face-connected cross) and gives their numbers. An axis of length one has no faces, so a 2D image
-stored as (1, H, W) is measured by its outline, as MONAI does for (H, W).
+image counts as outside. These are the surfaces of MONAI and medpy (mask minus its erosion by the
+face-connected cross). What is made of the distances is MONAI's: medpy's HD95 is another number,
+because it pools both directions. An axis of length one has no faces, so a 2D image stored as
+(1, H, W) is measured by its outline, as MONAI does for (H, W).
 """
 
 import math

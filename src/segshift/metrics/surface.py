@@ -38,7 +38,8 @@ class HausdorffDistance(Metric):
 class HausdorffDistance95(Metric):
     """Symmetrical 95th percentile of the surface distances.
 
-    The percentile (linear interpolation) is taken in each direction and the larger one is kept.
+    The percentile (linear interpolation) is taken in each direction and the larger one is kept, as
+    in MONAI. medpy takes it of both directions' distances together, which is never larger.
     """
 
     name: ClassVar[str] = "hd95"
