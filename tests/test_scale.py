@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from conftest import TINY_TRAINING, composed, make_case, reannotated
+from conftest import REAL_DATA, TINY_TRAINING, composed, make_case, reannotated
 from PIL import Image
 from scale_inputs import FIELD, LARGE, SMALL, Bright, saved, scene, write_cameras
 from store_inputs import plan_for
@@ -18,6 +18,7 @@ from store_inputs import plan_for
 from segshift import build, evaluation, run
 from segshift.cohort import Annotation, read_manifest, write_manifest
 from segshift.cohort.checks import check_headers, load_case
+from segshift.cohort.images import read_image
 from segshift.data.datamodule import CaseDataset
 from segshift.data.store import store_cases, store_sets
 from segshift.errors import InputError
@@ -73,6 +74,20 @@ class TestFieldOfView:
         picture = np.where(disc(256, 100), texture, border)
         assert found(picture) == (pytest.approx(200, abs=1), BY_FIELD)
 
+    def test_a_disc_that_is_dim_at_its_margin_is_found_whole(self):
+        y, x = np.mgrid[:256, :256] - 127.5
+        share = np.hypot(y, x) / 100
+        picture = np.where(share < 1, 200 - 140 * share**2, 5)
+        assert found(picture) == (pytest.approx(200, abs=1), BY_FIELD)
+
+    @pytest.mark.real_data
+    def test_photographs_of_one_camera_have_one_field(self):
+        """Of 700 pixels that the slides were scanned to the disc takes about 93 %."""
+        folder = REAL_DATA / "vessels" / "images"
+        sizes = [field_of_view(read_image(path))[0] for path in folder.glob("stare-*.png")]
+        assert sum(size == pytest.approx(650, rel=0.02) for size in sizes) >= 18
+        assert len(sizes) == 20
+
     def test_a_frame_that_cuts_the_disc_off_above_and_below_does_not_change_its_width(self):
         picture = 150 * disc(300, 120, height=200)
         assert found(picture) == (pytest.approx(240, abs=1), BY_FIELD)
@@ -88,7 +103,7 @@ class TestFieldOfView:
         assert source == BY_FIELD
         assert size == pytest.approx(340, rel=0.03)
 
-    @pytest.mark.parametrize("kind", ["noise", "flat", "bar", "cell", "cells", "frame"])
+    @pytest.mark.parametrize("kind", ["noise", "flat", "bar", "cell", "cells", "frame", "vignette"])
     def test_without_one_large_piece_in_a_border_it_is_the_whole_image(self, kind):
         random = np.random.default_rng(0)
         bar = np.where(np.arange(120) < 60, 0, np.ones((90, 1)))
@@ -102,6 +117,7 @@ class TestFieldOfView:
             "cell": disc(120, 12, height=90),
             "cells": disc(120, 26, (0.4, 0.3), height=90) | disc(120, 20, (0.6, 0.8), height=90),
             "frame": frame,
+            "vignette": np.exp(-(np.hypot(*np.mgrid[-45:45, -60:60]) ** 2) / 1500),
         }
         assert found(200 * pictures[kind]) == (120.0, BY_IMAGE)
 

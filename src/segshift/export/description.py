@@ -11,13 +11,14 @@ from segshift.build import LoadedRun
 from segshift.data.resample import ANISOTROPY
 from segshift.plan import FIELD_OF_VIEW, Normalisation, Plan, Scale
 from segshift.plan.scale import (
-    BORDER_TOLERANCE,
     CORNER,
+    LEAST_CORNERS,
     LEAST_EDGE,
     LEAST_FILLED,
     LEAST_PIXELS,
     LEAST_SHARE,
     MOST,
+    RING,
     WIDE,
 )
 from segshift.tasks import Regions, Semantic, Task
@@ -118,14 +119,17 @@ def _scaling(scale: Scale) -> list[str]:
         return [
             counts,
             f"The factor is {scale.typical_px:g} divided by the longer edge, in pixels, of the "
-            "field of view of the uncropped image. Its border has the median colour of the four "
-            f"corners (patches of {CORNER:.0%} of each edge), and at least three of them have that "
-            f"colour in {LEAST_SHARE:.0%} of their values, within {BORDER_TOLERANCE:.0%} of the "
-            "99th percentile of all differences from it. What differs more, in any channel or "
-            "slice, is inside; the field of view is the box of its largest piece (pixels joined by "
-            f"edges, holes filled), if that piece has {LEAST_SHARE:.0%} of what is inside, fills "
-            f"{LEAST_FILLED:.0%} of its box, and its box {LEAST_EDGE:.0%} of both edges of the "
-            "image. Otherwise it is the whole image.",
+            "field of view of the uncropped image. Each pixel's distance is the largest difference "
+            "of a channel (or slice) from its median in the four corners (patches of "
+            f"{CORNER:.0%} of each edge). Otsu's threshold parts the distances; the border's level "
+            "is the median of the lower ones, and inside is what is over the middle between level "
+            "and threshold. The field of view is the box of the largest piece of the inside (by "
+            f"faces, holes filled), if {LEAST_CORNERS} corners are outside with {LEAST_SHARE:.0%} "
+            f"of their pixels, the piece has {LEAST_SHARE:.0%} of the inside, fills "
+            f"{LEAST_FILLED:.0%} of its box, which is at least {LEAST_EDGE:.0%} of both edges of "
+            "the image, and the median distance rises by at least that middle less the level from "
+            f"the pixels within {RING:.1%} of the longer edge (at least 2) outside the piece to "
+            "those inside. Otherwise it is the whole image.",
         ]
     return [
         counts,

@@ -27,9 +27,10 @@ SCALES = (FIELD_OF_VIEW, OBJECT)
 MOST = 4.0  # an object that asks for a larger factor, or one below its inverse, is not believed
 LEAST_PIXELS = 16  # fewer, of a slice, are specks and no object
 WIDE = 90.0  # percentile of the distances to the edge: where an object is wide
-BORDER_TOLERANCE = 0.05  # of the image's range: what JPEG and a sensor make of a constant border
 CORNER = 1 / 50  # of an edge: the patches that tell the border's colour
-LEAST_SHARE = 0.9  # of all that is not border, in its largest piece: else there are several things
+LEAST_CORNERS = 3  # that have it; one may hold a mark or a name
+LEAST_SHARE = 0.9  # of a corner; and of all that is not border, in its largest piece
+RING = 1 / 200  # of the longer edge: how near to a piece's edge its step is looked for
 LEAST_EDGE = 1 / 3  # of the image's, along both axes; a smaller piece is a thing in the picture
 LEAST_FILLED = 0.5  # of its box: a disc fills 0.79, even where a frame cuts it off
 
@@ -141,44 +142,57 @@ def field_of_view(image: np.ndarray) -> tuple[float, str]:
     """Longer edge in pixels (y, x) of what an image (C, D, H, W) shows, and what it was told by.
 
     That is the box of what lies in a border of one colour, such as the disc of a fundus photograph,
-    or the whole image: where its corners differ, or what is inside is not one large piece.
+    or the whole image: where its corners differ, where what is inside is not one large piece, and
+    where it fades into them.
     """
-    whole = float(max(image.shape[2:]))
-    inside = _within_border(image)
-    pieces, count = ndimage.label(inside)
-    if not count:
-        return whole, BY_IMAGE
+    from skimage.filters import threshold_otsu  # late: it takes a while to import
+
+    away, corners = _unlike_corners(image)
+    split = threshold_otsu(away)
+    level = float(np.median(away[away <= split]))
+    # Half way: dim margins of a photograph are nearer to its border than to its middle.
+    threshold = (level + split) / 2
+    outside = [np.mean(away[corner] <= threshold) >= LEAST_SHARE for corner in corners]
+    pieces, count = ndimage.label(away > threshold)
+    whole = float(max(away.shape)), BY_IMAGE
+    if count == 0 or sum(outside) < LEAST_CORNERS:
+        return whole
     sizes = np.bincount(pieces.ravel())[1:]
     piece = ndimage.binary_fill_holes(pieces == 1 + np.argmax(sizes))
     edges = box_shape(nonzero_box(piece))
-    large = all(n >= LEAST_EDGE * of for n, of in zip(edges, piece.shape, strict=True))
-    filled = np.count_nonzero(piece) >= LEAST_FILLED * np.prod(edges)
-    one = sizes.max() >= LEAST_SHARE * sizes.sum()
-    border = edges != piece.shape
-    return (
-        (float(max(edges)), BY_FIELD) if border and large and filled and one else (whole, BY_IMAGE)
+    is_field = (
+        sizes.max() >= LEAST_SHARE * sizes.sum()
+        and all(n >= LEAST_EDGE * of for n, of in zip(edges, away.shape, strict=True))
+        and np.count_nonzero(piece) >= LEAST_FILLED * np.prod(edges)
+        and _step(away, piece) >= threshold - level
     )
+    return (float(max(edges)), BY_FIELD) if is_field else whole
 
 
-def _within_border(image: np.ndarray) -> np.ndarray:
-    """Mask (H, W) of what differs from the colour of the corners in any channel or slice.
+def _unlike_corners(image: np.ndarray) -> tuple[np.ndarray, list[tuple[slice, slice]]]:
+    """How far each pixel (H, W) is from the corners' colour, in any channel or slice; the corners.
 
-    Nothing if fewer than three corners have one colour: a fourth may hold a mark or a name.
+    The colour is the median of all four.
     """
-    height, width = image.shape[2:]
-    rows, columns = (max(round(n * CORNER), 1) for n in (height, width))
-    ends = [
+    rows, columns = (max(round(n * CORNER), 1) for n in image.shape[2:])
+    corners = [
         (y, x)
         for y in (slice(rows), slice(-rows, None))
         for x in (slice(columns), slice(-columns, None))
     ]
-    corners = np.stack([image[:, :, y, x] for y, x in ends])  # (4, C, D, h, w)
-    colour = np.median(corners, axis=(0, 2, 3, 4))[:, None, None, None]
-    away = np.abs(image - colour)
-    tolerance = BORDER_TOLERANCE * float(np.percentile(away, 99))
-    alike = (np.abs(corners - colour) <= tolerance).mean(axis=(1, 2, 3, 4)) >= LEAST_SHARE
-    inside: np.ndarray = (away > tolerance).any(axis=(0, 1))
-    return inside if alike.sum() >= 3 else np.zeros_like(inside)
+    values = np.stack([image[:, :, *corner] for corner in corners])  # (4, C, D, h, w)
+    colour = np.median(values, axis=(0, 2, 3, 4))[:, None, None, None]
+    return np.abs(image - colour).max(axis=(0, 1)), corners
+
+
+def _step(away: np.ndarray, piece: np.ndarray) -> float:
+    """From just outside a piece (H, W) to just inside it: of a border's edge, not of a fading."""
+    wide = max(2.0, RING * max(piece.shape))
+    inside, outside = (
+        away[side][edt.edt(side.astype(np.uint8), black_border=False)[side] <= wide]
+        for side in (piece, ~piece)
+    )
+    return float(np.median(inside) - np.median(outside)) if len(inside) and len(outside) else 0.0
 
 
 def _case_field(case: Case) -> tuple[float | None, str]:
