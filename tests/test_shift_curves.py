@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT, TINY_PHANTOM, TINY_TRAINING, composed
 from report_inputs import DICE, MEASURES, STRUCTURES, fill, write_table
 from rich.console import Console
-from row_inputs import row
+from row_inputs import HD95, row
 
 from segshift import build, run
 from segshift.errors import InputError
@@ -68,6 +68,24 @@ TESTED = {
 
 
 class TestCurves:
+    def test_patients_that_failed_stand_beside_the_means(self, tmp_path):
+        """One of eight patients is lost at severity 5, in one structure and so in the mean."""
+        rows = rows_of(under("in_domain", 0.9, motion={1: 0.8, 5: 0.6}))
+        lost = (rows["severity"] == 5) & (rows["patient"] == "p3")
+        rows.loc[lost & (rows["structure"] == STRUCTURES[1]), "value"] = 0.05
+        both = pd.concat([rows, rows.assign(metric="hd95_mm")])
+        write_curves(tmp_path / "shifts.csv", curves_of(both))
+        curves = read_curves(tmp_path / "shifts.csv").set_index(["metric", "structure", "severity"])
+        counts = curves[["failed_patients", "failed_of"]]
+        for structure, failed in ((STRUCTURES[0], 0), (STRUCTURES[1], 1), ("mean", 1)):
+            assert counts.loc["dice", structure, 0].tolist() == [0, 8]
+            assert counts.loc["dice", structure, 5].tolist() == [failed, 8]
+        assert counts.loc["hd95_mm"].isna().all(axis=None)
+        (line,) = losses_of(curves.reset_index(), measure=DICE)
+        assert line["failed_start"] == "0 of 8 failed: up to 37 %"
+        assert line["failed_end"] == "1 of 8 failed: 0 to 53 %"
+        assert "failed" not in str(losses_of(curves.reset_index(), measure=HD95)[0]["failed_end"])
+
     def test_severity_0_is_the_plain_set_and_the_mean_is_that_of_structures(self):
         curves = curves_of(rows_of(TESTED))
         motion = curves[(curves["set"] == "in_domain") & (curves["corruption"] == "motion")]

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from segshift.metrics import Measure
+from segshift.report.cells import failed_of
 from segshift.report.figures import FAINT, GREY, INK, colours_of
 from segshift.report.measures import are_fractions, digits, records, written
 from segshift.report.page import Picture, picture
@@ -21,6 +22,7 @@ from segshift.report.slices import sets_of, slice_paths
 from segshift.report.svg import inline_svg
 from segshift.results import IN_DOMAIN, MEAN
 from segshift.results.curves import SEVERITIES, shift_areas, shift_losses
+from segshift.results.failures import COUNTS
 from segshift.results.names import file_name, slice_folder
 
 COLUMNS = 4
@@ -94,7 +96,8 @@ def losses_of(curves: pd.DataFrame, *, measure: Measure) -> list[dict[str, Any]]
     """Lines of `shift_losses` of `measure`, in their order, and their `sets` and `n`.
 
     `sets` are those with a curve of the shift, which need not be all; `n` are the cases of these,
-    counted where the curve has the fewest.
+    counted where the curve has the fewest. `failed_start` and `failed_end` say which patients of
+    these failed without it and at the highest severity; "" beside other metrics than Dice.
     """
     areas = _areas(curves, measure=measure)
     losses = shift_losses(areas)
@@ -102,7 +105,13 @@ def losses_of(curves: pd.DataFrame, *, measure: Measure) -> list[dict[str, Any]]
     means = curves[(curves["metric"] == measure.name) & (curves["structure"] == MEAN)]
     counts = means.groupby(["corruption", "set"])["n"].min().groupby("corruption").sum()
     of_shifts = losses["corruption"]
-    return records(losses.assign(sets=of_shifts.map(sets), n=of_shifts.map(counts)))
+    lines = losses.assign(sets=of_shifts.map(sets), n=of_shifts.map(counts))
+    for end, severity in (("start", 0), ("end", areas["severity"])):
+        point = areas[["set", "corruption"]].assign(severity=severity)
+        own = means.merge(point, on=["set", "corruption", "severity"])
+        failed = own.groupby("corruption")[COUNTS].sum().reindex(of_shifts)
+        lines[f"failed_{end}"] = [failed_of(line, measure) for line in records(failed)]
+    return records(lines)
 
 
 def shift_figure(
@@ -171,7 +180,10 @@ def _table(
     for name in ("without", "with", "severity", lost, *counts):
         table.add_column(name, justify="right")
     for line in lines:
-        values = (written(line[key], digits(measure)) for key in ("start", "end"))
+        values = (
+            "\n".join(filter(None, (written(line[key], digits(measure)), line[f"failed_{key}"])))
+            for key in ("start", "end")
+        )
         loss = written(line["loss"], digits(measure))
         numbers = {"sets": len(line["sets"]), "n": line["n"]}
         counted = (str(numbers[name]) for name in counts)

@@ -15,6 +15,7 @@ import pandas as pd
 
 from segshift.errors import InputError
 from segshift.results.drafts import write_whole
+from segshift.results.failures import COUNTS, failed_patients
 from segshift.results.intervals import MEAN
 from segshift.results.measures import Measures
 from segshift.results.rows import acquired, read_strings
@@ -24,7 +25,9 @@ SEVERITIES = 5
 RECORD = "corruptions.json"
 POINT = ["set", "corruption", "severity"]
 KEYS = ["set", "corruption", "metric", "structure"]
-CURVE = [*POINT, "calibrated", "metric", "structure", "mean", "low", "high", "n", "patients"]
+CURVE = [
+    *POINT, "calibrated", "metric", "structure", "mean", "low", "high", "n", "patients", *COUNTS
+]  # fmt: skip
 AREA = ["area", "loss", "start", "end", "severity"]
 
 
@@ -54,18 +57,22 @@ def shift_curves(rows: pd.DataFrame, *, calibrated: Mapping[str, bool]) -> pd.Da
 
     `calibrated` says of a corruption whether it is, which becomes a column; one it lacks is not.
     `mean`, `low`, `high` and `n` are those of the site table: means over patients with their 95 %
-    intervals. Empty without a corruption. The line `mean` is over the same structures at every
-    severity: those that have a value at severity 0 and at each that was tested. Without any there
-    is no such line.
+    intervals; beside Dice are the patients that failed. Empty without a corruption. The line `mean`
+    is over the same structures at every severity: those that have a value at severity 0 and at each
+    that was tested. Without any there is no such line.
     """
     check_one_run(rows)
     corrupted = rows[rows["corruption"] != ""]
     tested = corrupted[["set", "corruption"]].drop_duplicates()
     plain = acquired(rows).drop(columns="corruption").merge(tested, on="set")
     shown = pd.concat([plain, corrupted], ignore_index=True)
-    lines = estimates(shown.assign(whole=_is_whole(shown)), [*POINT, "whole"])
-    curves = lines[lines["whole"].astype(bool) | ~lines["is_mean"].astype(bool)]
-    curves = curves.astype(dict.fromkeys(("severity", "n", "patients"), int))
+    shown = shown.assign(whole=_is_whole(shown))
+    lines = estimates(shown, [*POINT, "whole"]).astype({"severity": int, "whole": bool})
+    failed = failed_patients(shown, by=[*POINT, "whole", "metric"])
+    on = [*POINT, "whole", "metric", "structure"]
+    lines = lines.merge(failed[[*on, *COUNTS]], on=on, how="left")
+    curves = lines[lines["whole"] | ~lines["is_mean"].astype(bool)]
+    curves = curves.astype(dict.fromkeys(("n", "patients"), int))
     ranked = [name for name, whether in calibrated.items() if whether]
     curves = curves.assign(calibrated=curves["corruption"].isin(ranked))
     order = ["set", "corruption", "metric", "is_mean", "structure", "severity"]
@@ -141,7 +148,7 @@ def write_curves(path: Path, curves: pd.DataFrame) -> None:
 def read_curves(path: Path) -> pd.DataFrame:
     """What `write_curves` wrote; a set called 007 is not 7. Raises InputError for another table."""
     curves = read_strings(path, columns=CURVE, what="curves")
-    numbers = curves[["mean", "low", "high"]].apply(pd.to_numeric)
+    numbers = curves[["mean", "low", "high", *COUNTS]].apply(pd.to_numeric)
     counts = dict.fromkeys(("severity", "n", "patients"), int)
     calibrated = curves["calibrated"] == "True"
     return curves.assign(**numbers, calibrated=calibrated).astype(counts)[CURVE]

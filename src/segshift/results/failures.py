@@ -26,6 +26,7 @@ SIGNS: Mapping[str, tuple[str, Callable[["pd.Series[float]"], "pd.Series[bool]"]
     "false_blobs": ("lesion_false_positives", lambda values: values > 0),
 }
 KEYS = ("run", "set", "corruption", "severity", "site")
+COUNTS = ["failed_patients", "failed_of"]  # columns beside a mean of Dice
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from segshift.results.failures import failed_patients
+from segshift.results.failures import COUNTS, failed_patients
 from segshift.results.intervals import (
     MEAN,
     PatientMeans,
@@ -43,7 +43,6 @@ from segshift.splits import IN_DOMAIN
 Array = NDArray[np.float64]
 Line = tuple[str, ...]
 MEANS = ("in_domain", "out", "gap", "harder", "shift")
-COUNTS = ("failed_patients", "failed_of")  # beside the means of Dice at home and outside
 GAPS = [
     *LINE, *WHERE, *MEASURED,
     *(f"{mean}{end}" for mean in MEANS for end in ("", "_low", "_high")),
