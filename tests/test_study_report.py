@@ -405,7 +405,7 @@ def test_curves_name_the_shift_that_hurts_most(folder: Path) -> None:
     assert float(start) - float(end) == pytest.approx(0.15, abs=0.0011)
     assert "hurts most" in curves_sentence(areas_of(both), measure=DICE)
     better = curves.assign(mean=curves["mean"] + 0.5 * (curves["severity"] > 0))
-    assert "No shift hurts" in curves_sentence(areas_of(better), measure=DICE)
+    assert "No ranked shift hurts" in curves_sentence(areas_of(better), measure=DICE)
     assert curves_sentence(areas_of(curves[:0]), measure=DICE) == ""
 
 
