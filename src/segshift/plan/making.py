@@ -6,7 +6,7 @@ It differs from nnU-Net in that the patch is bounded by a number of voxels unles
 how much memory there is, and in that slices of a 2D view are always cut along z.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -28,7 +28,7 @@ from segshift.plan.cropping import (
 from segshift.plan.memory import batch_for, checked_memory_gb, fitting_memory
 from segshift.plan.normalisation import plan_normalisation
 from segshift.plan.pooling import ANISOTROPY, SMALLEST_EDGE, padded, topology
-from segshift.plan.scale import typical_scale
+from segshift.plan.scale import check_unsized, typical_scale
 from segshift.progress import threads, tracked
 
 MOST_GROWTH = 1000  # of the number of voxels, by resampling
@@ -127,6 +127,16 @@ def resampled_shape(
         max(round(n * old / new), 1)
         for n, old, new in zip(shape, spacing_mm, target_mm, strict=True)
     )
+
+
+def check_cases(cases: Iterable[Case], plan: Plan) -> None:
+    """Raises InputError for a case whose headers are wrong or do not go with the plan."""
+    cases = list(cases)
+    headers = [check_headers(case, raters=True) for case in cases]
+    check_channels(cases, headers, plan.channels)
+    check_voxels(cases, headers, plan.spacing_mm)
+    if plan.scale:
+        check_unsized(cases)
 
 
 def check_channels(cases: Sequence[Case], headers: Sequence[Geometry], channels: int) -> None:
