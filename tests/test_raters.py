@@ -7,7 +7,7 @@ import torch
 from conftest import make_case
 from store_inputs import plan_for
 
-from segshift import build, shifts
+from segshift import shifts
 from segshift.cohort import read_manifest
 from segshift.cohort.checks import load_label, load_raters
 from segshift.data import CohortDataModule
@@ -15,7 +15,7 @@ from segshift.data.cleaning import store_size
 from segshift.data.datamodule import CaseDataset
 from segshift.data.store import store_cases, store_sets
 from segshift.errors import InputError
-from segshift.plan import View
+from segshift.plan import View, check_cases
 from segshift.splits import SetKey, evaluation_sets
 from segshift.splits.labels import relabelled
 
@@ -125,7 +125,7 @@ def test_a_file_that_does_not_fit_is_named(manifest, tmp_path, array, shift, tol
     with pytest.raises(InputError, match=f"case 'a': .*{told}"):
         store_cases(cases[:1], whole, folder=tmp_path / "store", quiet=True)
     if "value" not in told:  # what a header tells is told before anything is read
-        for check in (lambda: plan_for(cases), lambda: build.check_cases(cases, whole)):
+        for check in (lambda: plan_for(cases), lambda: check_cases(cases, whole)):
             with pytest.raises(InputError, match=f"case 'a': .*{told}"):
                 check()
 

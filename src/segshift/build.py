@@ -5,7 +5,7 @@ YAML (`spacing_mm: ???`); the field of that name is filled in here, unless the u
 torch and Lightning are imported only where a network is built: errors come before them, at once.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,22 +15,14 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from segshift.cohort import Case, Cohort
+from segshift.cohort import Cohort
 from segshift.cohort.checks import check_headers
 from segshift.cohort.images import Geometry
 from segshift.data.boxes import stored_box
 from segshift.data.duplicates import LearnedImage
 from segshift.errors import InputError
 from segshift.options import check_options, scale_of
-from segshift.plan import (
-    Plan,
-    check_channels,
-    check_unsized,
-    check_voxels,
-    make_plan,
-    plan_from_dict,
-    sizes_told,
-)
+from segshift.plan import Plan, check_cases, make_plan, plan_from_dict, sizes_told
 from segshift.shifts import Shift, distinct, expanded
 from segshift.splits import EvaluationSet, Split, evaluation_sets, limited, selected, site_set
 from segshift.terms import with_terms
@@ -104,17 +96,6 @@ def narrowed(config: DictConfig, made: Split) -> Split:
     seed = config.split.get("seed") or 0  # not the run's: runs of one split are judged alike
     split = selected(made, rule=config.selection, seed=seed, site=config.selection_site)
     return limited(split, patients=config.train_patients, seed=seed)
-
-
-def check_cases(cases: Iterable[Case], plan: Plan) -> dict[str, Geometry]:
-    """What the headers say, by case. Raises InputError for wrong ones and for another plan's."""
-    cases = list(cases)
-    headers = [check_headers(case, raters=True) for case in cases]
-    check_channels(cases, headers, plan.channels)
-    check_voxels(cases, headers, plan.spacing_mm, spacing_known=plan.spacing_known)
-    if plan.scale:
-        check_unsized(cases, headers)
-    return {case.id: header for case, header in zip(cases, headers, strict=True)}
 
 
 def cohort_of(config: DictConfig) -> Cohort:

@@ -86,8 +86,7 @@ class WriteCases(Callback):
             write_reliability(self.folder / "reliability.csv", tallies)
             scales = {key: scaled for *_, own in parts for key, scaled in own.items()}
             if any(scaled != UNSCALED for scaled in scales.values()):
-                written = {key: scaled.written() for key, scaled in scales.items()}
-                add_scales(self.folder / "cases.csv", written)
+                add_scales(self.folder / "cases.csv", scales)
         else:
             self._path(trainer.global_rank).unlink(missing_ok=True)
 

@@ -15,13 +15,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from segshift.errors import TrainingDivergedError
-from segshift.inference import (
-    PredictionOptions,
-    Slab,
-    entropy,
-    predict_slabs,
-    predicted_object_px,
-)
+from segshift.inference import PredictionOptions, Slab, entropy, predict_slabs
+from segshift.inference.scaling import predicted_object_px
 from segshift.losses import IGNORE, Scheduled
 from segshift.metrics import SelectionScore
 from segshift.metrics.reliability import Reliability
@@ -40,10 +35,7 @@ AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Decoded labels (D, H, W) on the case's own grid and, if asked for, a tally per structure.
-
-    `scaled` is the scale that the case was predicted at.
-    """
+    """Decoded labels (D, H, W) on the case's own grid, the scale, and tallies if asked for."""
 
     labels: np.ndarray
     tallies: tuple[Tally, ...] = ()
@@ -147,12 +139,10 @@ class SegmentationModule(L.LightningModule):
 
         The same item where that is not how scales are found. The label is not looked at.
         """
-        look = item.get("second_look")
+        look, task = item.get("second_look"), self.task
         if look is None:
             return item
-        size_px = predicted_object_px(
-            self.slabs(item), lambda seen: self.task.predicted(self.task.decode(seen))
-        )
+        size_px = predicted_object_px(self.slabs(item), lambda p: task.predicted(task.decode(p)))
         image, scaled = look(size_px)
         seen = torch.from_numpy(image).to(item["image"].device)
         return {**item, "image": seen, "scaled": scaled, "second_look": None}

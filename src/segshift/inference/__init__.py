@@ -6,7 +6,6 @@ batch, changes what it says.
 
 from segshift.inference.members import Spread, entropy
 from segshift.inference.options import PredictionOptions, changed
-from segshift.inference.scaling import predicted_object_px
 from segshift.inference.slabs import Slab, predict_case, predict_slabs
 from segshift.inference.windows import slabs
 
@@ -18,6 +17,5 @@ __all__ = [
     "entropy",
     "predict_case",
     "predict_slabs",
-    "predicted_object_px",
     "slabs",
 ]

@@ -17,7 +17,7 @@ from segshift.plan.cropping import (
     crop_box,
     read_box,
 )
-from segshift.plan.making import check_channels, check_voxels, make_plan
+from segshift.plan.making import check_cases, check_channels, check_voxels, make_plan
 from segshift.plan.normalisation import normalised
 from segshift.plan.pooling import ANISOTROPY, topology
 from segshift.plan.scale import (
@@ -46,6 +46,7 @@ __all__ = [
     "body",
     "box_shape",
     "box_slices",
+    "check_cases",
     "check_channels",
     "check_unsized",
     "check_voxels",

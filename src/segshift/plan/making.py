@@ -4,7 +4,7 @@ Isensee et al., Nature Methods 18 (2021), and the rules that nnU-Net v2 document
 in are read, and only training cases may be handed in: a plan that saw the held-out site leaks it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -26,7 +26,7 @@ from segshift.plan.cropping import (
 )
 from segshift.plan.memory import checked_memory_gb
 from segshift.plan.normalisation import plan_normalisation
-from segshift.plan.scale import typical_scale
+from segshift.plan.scale import check_unsized, typical_scale
 from segshift.plan.sizes import derived_sizes, resampled_shape, target_spacing_mm
 from segshift.progress import threads, tracked
 from segshift.units import Units
@@ -109,6 +109,17 @@ def make_plan(
         spacing_known=spacing_known,
         scale=typical,
     )
+
+
+def check_cases(cases: Iterable[Case], plan: Plan) -> dict[str, Geometry]:
+    """What the headers say, by case. Raises InputError for wrong ones and for another plan's."""
+    cases = list(cases)
+    headers = [check_headers(case, raters=True) for case in cases]
+    check_channels(cases, headers, plan.channels)
+    check_voxels(cases, headers, plan.spacing_mm, spacing_known=plan.spacing_known)
+    if plan.scale:
+        check_unsized(cases, headers)
+    return {case.id: header for case, header in zip(cases, headers, strict=True)}
 
 
 def check_channels(cases: Sequence[Case], headers: Sequence[Geometry], channels: int) -> None:

@@ -16,15 +16,9 @@ from torch import nn
 from segshift import build
 from segshift.data.preprocessing import preprocessed_image
 from segshift.errors import InputError
-from segshift.inference import (
-    PredictionOptions,
-    Slab,
-    Spread,
-    changed,
-    predict_slabs,
-    predicted_object_px,
-)
+from segshift.inference import PredictionOptions, Slab, Spread, changed, predict_slabs
 from segshift.inference.members import mirror_flips
+from segshift.inference.scaling import predicted_object_px
 from segshift.plan import Plan, Scaled, first_scaled, scaled_by_prediction
 from segshift.prediction.case import is_exclusive
 from segshift.prediction.streams import Stream

@@ -11,6 +11,7 @@ import pandas as pd
 
 from segshift.cohort import Case
 from segshift.errors import InputError
+from segshift.plan import Scaled
 from segshift.results.drafts import drafted, write_whole
 from segshift.results.rows import read_strings
 
@@ -38,10 +39,11 @@ def write_cases(path: Path, sets: Mapping[str, Iterable[Case]]) -> None:
         writer.writerows(lines)
 
 
-def add_scales(path: Path, scales: Mapping[tuple[str, str], tuple[str, str]]) -> None:
+def add_scales(path: Path, scales: Mapping[tuple[str, str], Scaled]) -> None:
     """Add the columns SCALE, by set and case; tags that are named so become `original_<tag>`."""
     table = read_cases(path).rename(columns={name: f"original_{name}" for name in SCALE})
-    lines = [scales.get(key, ("", "")) for key in zip(table["set"], table["case"], strict=True)]
+    known = {key: scaled.written() for key, scaled in scales.items()}
+    lines = [known.get(key, ("", "")) for key in zip(table["set"], table["case"], strict=True)]
     for place, (name, *values) in enumerate(zip(SCALE, *lines, strict=True), start=len(COLUMNS)):
         table.insert(place, name, values)
     write_whole(path, table.to_csv(index=False, lineterminator="\n"))
