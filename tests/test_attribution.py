@@ -20,7 +20,7 @@ from segshift.attribution.answers import COLUMNS
 from segshift.attribution.appearance import appearance
 from segshift.attribution.evidence import Sides
 from segshift.attribution.habits import concept
-from segshift.attribution.kinds import prevalence
+from segshift.attribution.kinds import covariate, prevalence
 from segshift.attribution.offset import boundary_offset, dice_after_shifts
 from segshift.attribution.pairs import kernel, larger
 from segshift.attribution.permutation import DRAWN, choices, family_p, p_values
@@ -29,8 +29,10 @@ from segshift.cli import main
 from segshift.cohort import Case
 from segshift.errors import InputError
 from segshift.metrics import BoundaryOffset, Dice, MaskPair
-from segshift.results import read_rows, trained_at, write_cases
+from segshift.results import answered, read_rows, trained_at, write_cases
+from segshift.results.answers import can_pass
 
+KINDS = (covariate, prevalence, concept)
 SHIFTS_MM = np.arange(-12, 13) * 0.25
 LOADINGS = np.random.default_rng(19).normal(size=(4, 10))  # of ten features on four traits
 
@@ -518,7 +520,7 @@ def test_answers_of_the_first_filters_are_averaged_far_from_structures(dimension
 
 
 def measured(name, patients, *, images=0.0, larger=0.0, predicted_larger=0.0, habit_mm=0.0,
-             bias_mm=0.2, dice=0.9, seed=0, cases=1):  # fmt: skip
+             bias_mm=0.2, dice=0.9, seed=0, cases=1, structures=("liver", "lesion")):  # fmt: skip
     """Lines as `measure` makes them, of a site that differs in what is said."""
     random = np.random.default_rng([seed, *name.encode()])
     lines = []
@@ -529,7 +531,7 @@ def measured(name, patients, *, images=0.0, larger=0.0, predicted_larger=0.0, ha
             line |= {"site": name.removeprefix("site-")}
             for what, count in (("image/0/", 4), ("network/around/", 6)):
                 line |= {f"{what}{i}": images + person + random.normal() for i in range(count)}
-            for structure in ("liver", "lesion"):
+            for structure in structures:
                 size = np.exp(3 + 0.3 * person + 0.3 * random.normal())
                 line[f"volume_ml/reference/{structure}"] = size * np.exp(larger)
                 line[f"volume_ml/predicted/{structure}"] = size * np.exp(predicted_larger)
@@ -621,15 +623,107 @@ def test_two_visits_are_not_two_patients():
 
 
 def test_of_too_few_patients_nothing_is_known():
-    few = attributed(
-        pd.concat([measured("in_domain", 4), measured("site-b", 4, images=9.0)]), train="a"
-    )
-    assert set(few["answer"]) == {"unknown"}
-    enough = attributed(
-        pd.concat([measured("in_domain", 4), measured("site-b", 6, images=9.0)]), train="a"
-    )
+    def told(home, away):
+        tables = [measured("in_domain", home), measured("site-b", away, images=9.0)]
+        return attributed(pd.concat(tables), train="a")
+
+    assert set(told(3, 3)["answer"]) == {"unknown"}
+    assert told(3, 3)["p_corrected"].isna().all()
+    # What cannot be shown is not corrected for: 2 of 70 choices are as far apart.
+    few = told(4, 4)
+    assert few["answer"].tolist() == ["yes", "unknown", "unknown"]
+    assert few["p_corrected"][0] == few["p"][0] == pytest.approx(2 / 70)
     # Of two structures even the best pattern of six signs is no p below 0.05 for three kinds.
-    assert enough["answer"].tolist() == ["yes", "no", "unknown"]
+    assert told(6, 6)["answer"].tolist() == ["yes", "no", "unknown"]
+
+
+@pytest.mark.parametrize(
+    ("sites", "least"), [(1, (4, 6, 8)), (3, (5, 6, 10)), (6, (5, 7, 11))], ids=str
+)
+def test_how_many_patients_each_kind_takes_is_what_the_page_says(sites, least, monkeypatch):
+    """Of three structures, where in_domain and all sites of a run have as many patients."""
+    monkeypatch.setattr("segshift.attribution.permutation.DRAWN", 4_999)
+    fewest: dict[str, int] = {}
+    for patients in range(4, max(least) + 1):
+        home, away = (
+            measured(name, patients, structures=("liver", "kidney", "lesion"))
+            for name in ("in_domain", "site-b")
+        )
+        tests = [test(Sides(home=home, away=away, target="b")) for test in KINDS]
+        possible = can_pass([test.smallest_p for test in tests] * sites)
+        for test, enough in zip(tests, possible[:3], strict=True):
+            if enough:
+                fewest.setdefault(test.kind, patients)
+    assert tuple(fewest.values()) == least
+    page = (ROOT / "docs" / "attribution.md").read_text(encoding="utf-8")
+    assert f"| {sites} | {' | '.join(map(str, least))} |" in page
+
+
+def test_the_sites_of_a_run_are_corrected_for_together():
+    home = measured("in_domain", 10)
+    sites = [measured(f"site-{name}", 10, seed=1, images=0.7) for name in "bcd"]
+    alone = [attributed(pd.concat([home, site]), train="a") for site in sites]
+    run = attributed(pd.concat([home, *sites]), train="a")
+    assert run["p"].tolist() == [p for each in alone for p in each["p"]]
+    p = run["p"].to_numpy()
+    order = np.argsort(p, kind="stable")
+    expected = np.minimum(np.maximum.accumulate(p[order] * np.arange(9, 0, -1)), 1)
+    assert run["p_corrected"].to_numpy()[order] == pytest.approx(expected)
+    assert (run["p_corrected"] >= pd.concat(alone)["p_corrected"].to_numpy()).all()
+    assert (run["answer"] == "yes").sum() < sum((a["answer"] == "yes").sum() for a in alone)
+
+
+@pytest.mark.parametrize(
+    ("smallest", "possible"),
+    [
+        ([], []),
+        ([0.05], [True]),
+        ([0.051], [False]),
+        ([0.03, 0.03], [False, False]),  # of two tests each would have to have 0.025
+        ([0.03, 0.04, 0.02], [False, False, True]),
+        ([0.001, 0.02, 0.02], [True, False, False]),  # three would have to have 0.0167
+        ([0.001, 0.02, 0.2], [True, True, False]),
+        ([1.0, 0.01, 0.01, 0.01, 0.01, 0.01], [False, True, True, True, True, True]),
+    ],
+)
+def test_tests_that_cannot_be_passed_are_not_counted(smallest, possible):
+    """The largest set of k tests that all can have a p of 0.05 / k."""
+    assert can_pass(smallest).tolist() == possible
+    table = pd.DataFrame({"p": smallest, "smallest_p": smallest, "large": True})
+    told = answered(table)
+    assert (told["answer"] == "unknown").tolist() == [not each for each in possible]
+    assert (told["answer"] == "yes").tolist() == possible  # all have the best p they can have
+    assert told["p_corrected"].isna().tolist() == [not each for each in possible]
+
+
+def test_what_is_sure_but_small_and_what_was_not_measured_is_no_yes():
+    table = pd.DataFrame(
+        {"p": [0.001, np.nan], "smallest_p": [0.001, 0.001], "large": [False, True]}
+    )
+    assert answered(table)["answer"].tolist() == ["no", "unknown"]
+    assert answered(table)["p_corrected"][0] == 0.001
+
+
+def test_a_structure_that_few_patients_have_hides_no_other():
+    """Two and two patients are wholly apart in a third of all choices."""
+    options = {"larger": 1.0, "predicted_larger": 1.0}
+    home, away = measured("in_domain", 10), measured("b", 12, **options)
+    for table in (home, away):
+        lesions = [name for name in table if "lesion" in name and "predicted" not in name]
+        table.loc[2:, lesions] = np.nan
+    evidence = prevalence(Sides(home=home, away=away, target="b"))
+    assert evidence.detail.startswith("volume of liver")
+    assert evidence.p < 0.01
+
+
+def test_who_has_a_structure_may_be_up_to_the_site():
+    """All at home and three of twelve away: only those who have it are permuted."""
+    home = measured("in_domain", 10, structures=("lesion",))
+    away = measured("b", 12, structures=("lesion",), larger=9.0, predicted_larger=9.0)
+    away.loc[3:, [name for name in away if "/reference/" in name]] = np.nan
+    evidence = prevalence(Sides(home=home, away=away, target="b"))
+    assert evidence.p == evidence.smallest_p == pytest.approx(2 / 286)  # of 13 patients choose 3
+    assert evidence.statistic == 1
 
 
 @pytest.mark.parametrize("at_home", [0.9, 0.5])
@@ -651,6 +745,29 @@ def test_a_habit_is_measured_against_the_networks_own_bias():
     assert gained == pytest.approx(0.04 * 2.0, abs=0.01)
     # Two structures, and no choice of 22 patients or of 12 signs is further out.
     assert evidence.p == pytest.approx(2 * max(1 / (DRAWN + 1), 0.5**12))
+
+
+def test_more_cases_of_each_patient_are_no_habit():
+    """The offset is up to the size alone, on a line over its logarithm; home has six cases each."""
+    random = np.random.default_rng(24)
+    home, away = measured("in_domain", 10, cases=6), measured("b", 12)
+    for table in (home, away):
+        size = np.exp(random.normal(3, 1, len(table)))
+        for structure in ("liver", "lesion"):
+            table[f"volume_ml/predicted/{structure}"] = size
+            table[f"offset_mm/{structure}"] = 0.5 - 0.4 * np.log(size)
+    evidence = concept(Sides(home=home, away=away, target="b"))
+    assert evidence.statistic == pytest.approx(0, abs=1e-9)
+    assert evidence.p == 1
+
+
+def test_a_patient_with_many_cases_does_not_say_how_well_a_structure_is_predicted():
+    """Dice of 0.9 in nine patients and of 0.3 in all thirty cases of the tenth."""
+    home, away = measured("in_domain", 9), measured("b", 12, habit_mm=1.5)
+    bad = measured("in_domain", 1, cases=30, dice=0.3).assign(patient="the tenth")
+    evidence = concept(Sides(home=pd.concat([home, bad]), away=away, target="b"))
+    assert evidence.p < 0.01
+    assert evidence.statistic == pytest.approx(1.5, abs=0.4)
 
 
 def test_a_case_without_an_offset_is_not_counted():
@@ -715,7 +832,10 @@ def test_answers_do_not_depend_on_the_order_of_the_cases_or_the_other_sites():
     tables = [measured("in_domain", 10), measured("site-b", 12, images=0.5), measured("site-c", 9)]
     both = attributed(pd.concat(tables), train="a")
     alone = attributed(pd.concat(tables[:2]), train="a")
-    pd.testing.assert_frame_equal(both[both["set"] == "site-b"], alone)
+    corrected = ["p_corrected", "answer"]  # for the sites of a run together
+    pd.testing.assert_frame_equal(
+        both[both["set"] == "site-b"].drop(columns=corrected), alone.drop(columns=corrected)
+    )
     shuffled = pd.concat([*tables]).sample(frac=1, random_state=0)
     again = attributed(shuffled, train="a")
     key = ["set", "kind"]
