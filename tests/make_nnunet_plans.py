@@ -87,7 +87,7 @@ def _in_ranges(kind: str, random: np.random.Generator) -> tuple[np.ndarray, np.n
     if base[0] == 1:  # pictures: the coarsest, so that nnU-Net takes it for the axis of slices
         shapes[:, 0], spacings_mm[:, 0] = 1, 3.0
     elif random.random() < 0.25:  # stacks of any thickness among them
-        spacings_mm[:, 0] = random.uniform(0.2, 10.0, cases)
+        spacings_mm[:, 0] = base_mm[0] * random.uniform(0.05, 3.0, cases)
     return shapes, spacings_mm
 
 

@@ -56,7 +56,7 @@ def fitting_memory(
     dimensions = len(median)
     edges = 1 / spacing_mm
     edges = np.round(edges * (LARGEST[dimensions] / edges.prod()) ** (1 / dimensions))
-    size = np.minimum(np.maximum(edges, SMALLEST_EDGE), median)
+    size = np.minimum(np.maximum(edges, 1), median)
     most = _budget(dimensions, memory_gb) * REFERENCE_BATCH[dimensions] / LEAST_BATCH
     while feature_voxels(size, spacing_mm, outputs=outputs) > most:
         smaller = _shrunk(padded(size, spacing_mm), median, spacing_mm)
@@ -132,7 +132,10 @@ def _budget(dimensions: int, memory_gb: float) -> float:
 
 def _shrunk(patch: np.ndarray, median: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray | None:
     """The next smaller size along the relatively longest axis that has one; None if none has."""
-    longest_last = np.argsort(patch / median, kind="stable")
+    axes = np.arange(len(patch))
+    # Of axes alike the last gives way; to nnU-Net the coarsest of three is the first.
+    first = np.argmax(spacing_mm) if len(patch) == 3 else 0
+    longest_last = np.lexsort((axes, axes != first, patch / median))
     for axis in reversed(longest_last.tolist()):
         smaller = patch.copy()
         smaller[axis] -= divisors(patch, spacing_mm)[axis]
