@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from segshift.attribution.evidence import Evidence, Sides, size_name
+from segshift.attribution.evidence import Evidence, Sides
 from segshift.attribution.permutation import (
     family_p,
     kernel,
@@ -59,7 +59,7 @@ def prevalence(sides: Sides) -> Evidence:
     sized = len(units) == 1 and units[0].known
     found = []
     for who in WHO:
-        kinds = [*([size_name(units[0])] if sized else []), "count"]
+        kinds = [*([units[0].size_name] if sized else []), "count"]
         tables = [sides.patients(f"{what}/{who}/") for what in kinds]
         quantities = pd.concat(tables, axis=1)
         differences = rank_differences(quantities.to_numpy(dtype=float), members)
@@ -104,7 +104,7 @@ def _furthest(numbers: pd.DataFrame, real: NDArray[np.bool_]) -> str:
 
 def _medians(values: "pd.Series[float]", *, at_home: int, units: Sequence[Units]) -> str:
     what, _, structure = str(values.name).split("/", 2)
-    measured = next((each for each in units if size_name(each) == what), None)
+    measured = next((each for each in units if each.size_name == what), None)
     unit = f" {measured.size}" if measured else ""
     home, away = values.iloc[:at_home].median(), values.iloc[at_home:].median()
     name = f"{measured.sized if measured else 'number'} of {structure}"
