@@ -472,8 +472,8 @@ class TestPostprocessing:
         )
         module = SimpleNamespace(task=Semantic(structures=("a", "b"), metrics=(Dice(),)))
         first, second = run._reference_components(module, case)
-        assert (first.smallest["mm3"], first.most) == (3.0, 2)
-        assert (second.smallest["mm3"], second.most) == (math.inf, 0)
+        assert (first.smallest, first.most) == ({"mm2": 1.0}, 2)
+        assert (second.smallest, second.most) == ({}, 0)
 
     def test_a_run_can_do_without(self, phantom, tmp_path, no_page):
         folder = trained(tmp_path / "run", *phantom, "postprocess=none")

@@ -19,6 +19,7 @@ from conftest import TINY_TRAINING, composed, make_case, save_nifti
 from PIL import Image
 from rich.console import Console
 from store_inputs import plan_for, stored
+from study_inputs import fill_study
 
 from segshift import build, run
 from segshift.announcement import announcement
@@ -39,6 +40,7 @@ from segshift.metrics import (
     LesionF1,
     LesionFalsePositives,
     MaskPair,
+    Measure,
     SurfaceDice,
     VolumeDifference,
     measure_of,
@@ -47,7 +49,8 @@ from segshift.postprocessing import Rule, postprocessed
 from segshift.prediction import predict
 from segshift.report.cohort_figures import write_cohort_figures
 from segshift.report.fingerprint import print_fingerprint
-from segshift.results import acquired, of_network, read_measures, read_rows
+from segshift.report.study import write_study_report
+from segshift.results import acquired, of_network, read_measures, read_rows, write_measures
 from segshift.splits.mix import prevalence
 from segshift.tasks import Semantic
 from segshift.units import EVERY, NO_PHYSICAL_SIZE, Grid, Units, mixed_told
@@ -570,6 +573,26 @@ class TestCohorts:
         assert "spacing 1x1x1 px" in told
         assert re.search(r"no physical size: train \d of \d", told)
         assert f"resolutions differ is {NO_PHYSICAL_SIZE}" in told
+
+
+def test_a_study_of_sites_of_both_kinds_says_so(tmp_path):
+    fill_study(tmp_path)
+    assert "no physical size" not in write_study_report(tmp_path).read_text(encoding="utf-8")
+    rows = pd.read_csv(tmp_path / "rows.csv", dtype="str", keep_default_na=False)
+    there = rows["site"] == "bern"
+    in_px = {"hd95_mm": "hd95_px", "false_alarm_ml": "false_alarm_voxels"}
+    rows.loc[there, "metric"] = rows.loc[there, "metric"].replace(in_px)
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    more = Measure("hd95_px", "px", "lower"), Measure("false_alarm_voxels", "voxels", "lower")
+    write_measures(tmp_path, [*read_measures(tmp_path).values(), *more])
+    page = write_study_report(tmp_path).read_text(encoding="utf-8")
+    told = re.findall(r"no physical size: (.*?);", page)
+    assert len(told) == 1
+    assert "site-bern" in told[0]
+    assert "site-arles" not in told[0]
+    gaps = pd.read_csv(tmp_path / "gaps.csv").dropna(subset=["gap"])
+    assert not gaps[(gaps["metric"] == "hd95_mm") & (gaps["site"] == "bern")].size
+    assert not gaps[gaps["metric"] == "hd95_px"].size
 
 
 def table(set_: str, size: str, *, counts: float = 2.0, patients: int = 12) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from segshift.postprocessing import read_rules
 from segshift.progress import tracked
 from segshift.scoring import Pairs, pair_files
 from segshift.splits import SetKey
+from segshift.units import mixed_told
 
 FILES = ("predictions", "references", "structures", "cases", "metrics")  # options of masks alone
 TOLD = 10  # names in a line
@@ -197,6 +198,9 @@ def _tell(pairs: Pairs, predictions: Path) -> None:
     """Say what was found, and loudly what was not."""
     sizes = ", ".join(f"{name} {len(members)}" for name, members in pairs.sets.items())
     print(f"cases:     {sizes}; structures {', '.join(pairs.cohort.structures)}")
+    known = {n: [pair.spacing_mm is not None for pair in own] for n, own in pairs.sets.items()}
+    if told := mixed_told(known):
+        print(f"sizes:     {told}")
     if pairs.extra:
         names = ", ".join(str(path.relative_to(predictions)) for path in pairs.extra[:TOLD])
         print(f"left out:  {len(pairs.extra)} predictions without a reference: {names}")

@@ -48,6 +48,11 @@ class Units:
         """What a size is of: an area or a volume."""
         return "area" if self.flat else "volume"
 
+    @property
+    def size_name(self) -> str:
+        """What a size is called in tables: `volume_ml`, `area_px`."""
+        return f"{self.sized}_{self.size}"
+
     def of(self, quantity: Quantity) -> str:
         """The unit of a quantity."""
         return self.length if quantity is Quantity.LENGTH else self.size

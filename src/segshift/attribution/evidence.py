@@ -56,8 +56,8 @@ class Sides:
 
     @property
     def units(self) -> list[Units]:
-        """In what the cases of either side were measured; in two of them nothing is compared."""
-        return [each for each in EVERY if self.known(f"{size_name(each)}/predicted/")]
+        """In what the cases of either side were measured; sizes in two of them do not compare."""
+        return [each for each in EVERY if self.known(f"{each.size_name}/predicted/")]
 
     def known(self, start: str) -> bool:
         """Whether some case of either side has a number whose name begins with `start`."""
@@ -72,11 +72,6 @@ class Sides:
     def choices(self, home: int, away: int, *identity: str) -> Choices:
         """Who of so many patients might have been at home, (choices, home + away)."""
         return choices(home, away, seed=self.seed, identity=(self.target, *identity))
-
-
-def size_name(units: Units) -> str:
-    """What the columns of sizes in these units begin with."""
-    return f"{units.sized}_{units.size}"
 
 
 def names(table: pd.DataFrame, start: str) -> list[str]:

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from segshift.attribution.evidence import Evidence, Sides, names, size_name
+from segshift.attribution.evidence import Evidence, Sides, names
 from segshift.attribution.permutation import of_choices, p_values
 from segshift.attribution.studentised import welch
 from segshift.results import sign_flip_p
@@ -106,7 +106,7 @@ def _habit(sides: Sides, structure: str, offset: str) -> Habit | None:
     patients = home["patient"].nunique(), away["patient"].nunique()
     if not usual >= JUDGED_BY or min(patients) < 2:
         return None
-    sizes = [f"{size_name(each)}/predicted/{structure}" for each in sides.units]
+    sizes = [f"{each.size_name}/predicted/{structure}" for each in sides.units]
     offsets = _offsets(home, away, offset + structure, sizes)
     at_home, there = offsets[: patients[0]], offsets[patients[0] :]
     members = sides.choices(*patients, structure)

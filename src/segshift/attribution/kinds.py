@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from segshift.attribution.evidence import Evidence, Sides, size_name
+from segshift.attribution.evidence import Evidence, Sides
 from segshift.attribution.pairs import Owners, kernel, larger, weights
 from segshift.attribution.permutation import Array, family_p, of_choices, p_values
 from segshift.attribution.studentised import brunner_munzel, mmd
@@ -56,7 +56,7 @@ def prevalence(sides: Sides) -> Evidence:
     """
     units = sides.units
     sized = len(units) == 1 and units[0].known
-    kinds = [*([size_name(units[0])] if sized else []), "count"]
+    kinds = [*([units[0].size_name] if sized else []), "count"]
     tables = {
         who: pd.concat([sides.cases(f"{what}/{who}/") for what in kinds], axis=1) for who in WHO
     }
@@ -155,7 +155,7 @@ def _furthest(sides: Sides, numbers: pd.DataFrame) -> str:
 def _medians(values: "pd.Series[float]", *, at_home: int, units: Sequence[Units]) -> str:
     """Of values of patients, those at home first."""
     what, _, structure = str(values.name).split("/", 2)
-    measured = next((each for each in units if size_name(each) == what), None)
+    measured = next((each for each in units if each.size_name == what), None)
     unit = f" {measured.size}" if measured else ""
     home, away = values.iloc[:at_home].median(), values.iloc[at_home:].median()
     name = f"{measured.sized if measured else 'number'} of {structure}"

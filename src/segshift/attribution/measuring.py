@@ -19,7 +19,6 @@ import pandas as pd
 import torch
 
 from segshift.attribution.appearance import appearance
-from segshift.attribution.evidence import size_name
 from segshift.attribution.features import FilterAnswers
 from segshift.attribution.offset import boundary_offset, dice_after_shifts
 from segshift.cohort import Case
@@ -81,7 +80,7 @@ def _numbers(
         for who, mask in (("reference", pair.cropped[1]), ("predicted", pair.cropped[0])):
             judged = annotated or who == "predicted"
             size = pair.grid.size(int(np.count_nonzero(mask)))
-            yield f"{size_name(pair.units)}/{who}/{name}", size if judged else np.nan
+            yield f"{pair.units.size_name}/{who}/{name}", size if judged else np.nan
             yield f"count/{who}/{name}", _components(mask) if judged else np.nan
         if not plan.spacing_known:  # the network has seen pixels, and errs by pixels
             pair = replace(pair, spacing_mm=None)

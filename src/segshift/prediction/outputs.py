@@ -33,7 +33,7 @@ from segshift.tasks import Task
 from segshift.units import EVERY, Grid
 
 DONE, FAILED = "done", "failed"  # the status of a line
-SIZES = tuple(f"{units.sized}_{units.size}" for units in EVERY if units.known)  # physical ones
+SIZES = tuple(units.size_name for units in EVERY if units.known)  # physical ones
 ABOUT, LOCK = "structures.json", "predictions.lock"
 MAPS = {"probability": PROBABILITIES, "entropy": UNCERTAINTY, "disagreement": UNCERTAINTY}
 
@@ -259,7 +259,7 @@ def measured(
     """
     values: dict[str, float] = {}
     grid = Grid(labels.shape, spacing_mm)
-    size = f"{grid.units.sized}_{grid.units.size}"
+    size = grid.units.size_name
     for number, mask in enumerate(task.predicted(labels)):
         name, voxels = task.structures[number], int(np.count_nonzero(mask))
         values[f"{name}_voxels"] = voxels
