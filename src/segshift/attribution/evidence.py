@@ -1,12 +1,13 @@
 """What one test of one kind of shift found, and the patients that it looked at."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from segshift.attribution.permutation import Choices, choices
+from segshift.attribution.permutation import choices
 from segshift.units import EVERY, Units
 
 
@@ -14,9 +15,9 @@ from segshift.units import EVERY, Units
 class Evidence:
     """A test's result; NaN as p where nothing could be measured.
 
-    `smallest_p` is what these patients could have reached at best, whoever were at home. `large`
-    says whether the effect is one that matters, however sure it is. A test that is not `complete`
-    could not look at all that the question is about: it may say yes, but not no.
+    `smallest_p` is what so few patients could reach at best. `large` says whether the effect is
+    one that matters, however sure it is. A test that is not `complete` could not look at all that
+    the question is about: it may say yes, but not no.
     """
 
     kind: str
@@ -27,13 +28,17 @@ class Evidence:
     large: bool = True
     complete: bool = True
 
+    @property
+    def unmeasured(self) -> bool:
+        """Whether there was nothing to test."""
+        return math.isnan(self.p)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sides:
     """Two tables of cases, of in_domain (`home`) and of a target site (`away`), to be compared.
 
-    What is drawn depends on `seed` and the name of the target alone. Patients are those of home,
-    then those of away, each side sorted by name.
+    What is drawn depends on `seed` and the name of the target alone.
     """
 
     home: pd.DataFrame
@@ -41,18 +46,10 @@ class Sides:
     target: str
     seed: int = 0
 
-    def cases(self, start: str) -> pd.DataFrame:
-        """The numbers whose names begin with `start`, a line a case, home first."""
-        tables = [side[names(side, start)] for side in (self.home, self.away)]
-        return pd.concat(tables, ignore_index=True)
-
-    @property
-    def owners(self) -> NDArray[np.int64]:
-        """The place of each case's patient among all patients, (cases,)."""
-        home, away = (
-            np.unique(side["patient"], return_inverse=True)[1] for side in (self.home, self.away)
-        )
-        return np.concatenate([home, away + self.sizes[0]])
+    def patients(self, start: str) -> pd.DataFrame:
+        """The numbers whose names begin with `start`: patients of home, then of away, as lines."""
+        sides = [_means(table, start) for table in (self.home, self.away)]
+        return pd.concat(sides, ignore_index=True)
 
     @property
     def units(self) -> list[Units]:
@@ -69,11 +66,16 @@ class Sides:
         """Patients at home and away."""
         return self.home["patient"].nunique(), self.away["patient"].nunique()
 
-    def choices(self, home: int, away: int, *identity: str) -> Choices:
-        """Who of so many patients might have been at home, (choices, home + away)."""
-        return choices(home, away, seed=self.seed, identity=(self.target, *identity))
+    def choices(self) -> NDArray[np.bool_]:
+        """Who might have been at home, (choices, patients)."""
+        return choices(*self.sizes, seed=self.seed, identity=(self.target,))
 
 
 def names(table: pd.DataFrame, start: str) -> list[str]:
     """The columns whose names begin with `start`, in their order."""
     return [name for name in map(str, table.columns) if name.startswith(start)]
+
+
+def _means(table: pd.DataFrame, start: str) -> pd.DataFrame:
+    """Of each patient, over the cases in which the number is known."""
+    return table.groupby("patient")[names(table, start)].mean()

@@ -4,14 +4,12 @@ The network's own bias is what it shows in in_domain; the habit is the differenc
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from segshift.attribution.evidence import Evidence, Sides, names
-from segshift.attribution.permutation import of_choices, p_values
-from segshift.attribution.studentised import welch
+from segshift.attribution.permutation import choices, share_at_least, smallest_share
 from segshift.results import sign_flip_p
 from segshift.units import NO_PHYSICAL_SIZE
 
@@ -97,7 +95,7 @@ def _habit(sides: Sides, structure: str, offset: str) -> Habit | None:
     columns = [n for n in names(sides.home, "dice/") if n.split("/", 2)[2] == structure]
     shifts = np.array([float(name.split("/", 2)[1]) for name in columns])
     best_home, best_away = (side[columns].max(axis=1) for side in (sides.home, sides.away))
-    usual = best_home.groupby(sides.home["patient"]).median().median()
+    usual = best_home.median()
     # A prediction far off everywhere has no offset to tell of.
     home, away = (
         side[(best >= WELL * usual) & side[offset + structure].notna()]
@@ -109,10 +107,8 @@ def _habit(sides: Sides, structure: str, offset: str) -> Habit | None:
     sizes = [f"{each.size_name}/predicted/{structure}" for each in sides.units]
     offsets = _offsets(home, away, offset + structure, sizes)
     at_home, there = offsets[: patients[0]], offsets[patients[0] :]
-    members = sides.choices(*patients, structure)
-    p_offset = p_values(
-        np.abs(of_choices(partial(welch, np.asarray(offsets, np.float64)), members))
-    )
+    members = choices(*patients, seed=sides.seed, identity=(sides.target, structure))
+    apart = np.abs(_differences(offsets.to_numpy(), members))
     others = (there.sum() - there) / (patients[1] - 1) - at_home.mean()
     gains = _gains(away, columns, shifts, others)
     two_sided = sign_flip_p(gains, identity=(sides.target, structure), seed=sides.seed)
@@ -120,9 +116,9 @@ def _habit(sides: Sides, structure: str, offset: str) -> Habit | None:
         structure=structure,
         further_out=float(at_home.mean() - there.mean()),
         gained=float(gains.mean()),
-        p_offset=float(p_offset[0]),
+        p_offset=share_at_least(apart),
         p_gain=two_sided / 2 if gains.mean() > 0 else 1.0,
-        smallest_p=max(float(p_offset.min()), 0.5 ** patients[1]),
+        smallest_p=max(smallest_share(apart), 0.5 ** patients[1]),
         patients=patients[1],
         step=float(np.diff(shifts).min()),
     )
@@ -135,20 +131,24 @@ def _offsets(
 
     Networks draw large lesions further in than small ones, which is no habit of annotators: a
     line through everybody's offsets over the logarithm of the size is taken off. The size is the
-    predicted one, in whatever unit a case has it, which no habit moves; of a patient's cases it is
-    the mean of the logarithms, which does not grow with their number.
+    predicted one, in whatever unit a case has it, which no habit moves.
     """
-    sides = [
-        side.assign(log_size=np.log(side[sizes].sum(axis=1))).groupby("patient")
-        for side in (home, away)
-    ]
-    both = pd.concat([side[[column, "log_size"]].mean() for side in sides])
+    both = pd.concat([side.groupby("patient")[[column, *sizes]].mean() for side in (home, away)])
     offset = both[column]
-    size = (both["log_size"] - both["log_size"].mean()).to_numpy(dtype=float)
+    size = np.log1p(both[sizes].sum(axis=1).to_numpy(dtype=float))
+    size -= size.mean()
     varied = float(size @ size)
     slope = float(size @ offset.to_numpy(dtype=float)) / varied if varied > 0 else 0.0
     adjusted: pd.Series[float] = offset - slope * size
     return adjusted
+
+
+def _differences(values: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Mean outside minus inside each choice, (choices,), of values (patients,)."""
+    inside = members.astype(float)
+    counts = inside.sum(axis=1)
+    total = values.sum()
+    return np.asarray((total - inside @ values) / (len(values) - counts) - inside @ values / counts)
 
 
 def _gains(

@@ -1,6 +1,5 @@
 """What was measured: rows (the only truth about quality), their cases, means, comparisons."""
 
-from segshift.results.answers import answered
 from segshift.results.cases import SCALE, add_scales, read_cases, write_cases
 from segshift.results.comparison import Comparison, compare, with_failures
 from segshift.results.failures import FAILURE, Failed, failed_patients, failure_profile
@@ -81,7 +80,6 @@ __all__ = [
     "WorstSite",
     "acquired",
     "add_scales",
-    "answered",
     "append_rows",
     "bootstrap_means",
     "by_name",
