@@ -6,7 +6,7 @@ torch and Lightning are imported only where a network is built: errors come befo
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,7 +106,7 @@ def cohort_of(config: DictConfig) -> Cohort:
 
 def unseen_sets(config: DictConfig, cohort: Cohort, run: "LoadedRun") -> tuple[EvaluationSet, ...]:
     """Evaluation sets `site-<name>` of cases whose patients the run has not learned from."""
-    cases = with_structures(cohort, run.plan.structures).cases
+    cases = cohort.with_structures(run.plan.structures).cases
     unseen = [case for case in cases if case.patient not in run.patients]
     if not unseen:
         raise InputError(
@@ -238,20 +238,6 @@ def load(checkpoint: str | Path, *, precision: str = "32-true") -> LoadedRun:
     module.load_state_dict(content["state_dict"])
     patients = frozenset(p for side in described["patients"].values() for p in side)
     return LoadedRun(config, plan, module, patients, images)
-
-
-def with_structures(cohort: Cohort, structures: tuple[str, ...]) -> Cohort:
-    """The cohort with its structures in a model's order; InputError unless they are the same."""
-    if set(structures) != set(cohort.structures):
-        raise InputError(
-            f"the model segments {list(structures)}, but the cohort has {list(cohort.structures)}; "
-            "name the same ones with data.structures"
-        )
-    order = [cohort.structures.index(name) for name in structures]
-    cases = tuple(
-        replace(case, annotation=case.annotation.with_structures(order)) for case in cohort.cases
-    )
-    return replace(cohort, structures=structures, cases=cases)
 
 
 def instantiate(node: DictConfig) -> Any:  # noqa: ANN401

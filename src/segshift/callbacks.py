@@ -33,9 +33,7 @@ SHOWN = 2  # metrics in an epoch's line, the one that chooses first; metrics.csv
 class WriteCases(Callback):
     """Every tested case as soon as it is scored: its rows, and one slice for the report.
 
-    At the end `cases.csv` gets the scale of each case, where pictures are brought to one.
-    `rows.csv` holds the rows so far; once all ranks are done rank 0 writes it anew, sorted, and
-    `reliability.csv`: the bins of a reliability diagram per set, site and structure.
+    Once all ranks are done rank 0 sorts `rows.csv`, writes `reliability.csv`, adds found scales.
     """
 
     def __init__(self, folder: Path, *, run: str, sets: Sequence[SetKey], task: Task) -> None:

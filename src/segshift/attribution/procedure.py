@@ -58,7 +58,7 @@ def attribute(
     config = run.config.copy()
     if data is not None:
         config.data = data
-    cohort = build.with_structures(build.cohort_of(config), run.plan.structures)
+    cohort = build.cohort_of(config).with_structures(run.plan.structures)
     # The run's own sides: a split of today's cohort may judge patients that it has learned from.
     split = from_file(cohort, path=str(sides), seed=0, val_fraction=0.5)
     tests = _compared(split, folder, seen=run.patients)

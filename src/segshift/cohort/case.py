@@ -1,11 +1,12 @@
 """A case, a cohort of cases, and nothing that touches pixels."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from segshift.cohort.annotation import Annotation, HashOf, by_content
+from segshift.errors import InputError
 
 SPACING = "spacing_mm"  # the column of pictures, which have no geometry
 SPACING_KNOWN = "spacing_known"  # a column; false: what the files say is no physical size
@@ -65,3 +66,16 @@ class Cohort:
     def sites(self) -> tuple[str, ...]:
         """Every site's name, sorted."""
         return tuple(sorted({case.site for case in self.cases}))
+
+    def with_structures(self, structures: tuple[str, ...]) -> "Cohort":
+        """With its structures in a model's order. Raises InputError unless they are the same."""
+        if set(structures) != set(self.structures):
+            raise InputError(
+                f"the model segments {list(structures)}, but the cohort has "
+                f"{list(self.structures)}; name the same ones with data.structures"
+            )
+        order = [self.structures.index(name) for name in structures]
+        cases = tuple(
+            replace(case, annotation=case.annotation.with_structures(order)) for case in self.cases
+        )
+        return replace(self, structures=structures, cases=cases)

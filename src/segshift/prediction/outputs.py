@@ -9,7 +9,6 @@ import csv
 import fcntl
 import json
 import math
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from segshift.cohort.images import (
 from segshift.errors import InputError
 from segshift.prediction.drafts import Drafts, remove_orphans
 from segshift.prediction.inputs import PROBABILITIES, UNCERTAINTY, input_key, written_name
+from segshift.results.drafts import drafted, write_whole
 from segshift.tasks import Task
 from segshift.units import EVERY, Grid
 
@@ -208,7 +208,7 @@ class Output:
                 for line in _lines(table):
                     self.forget(line)
                 table.unlink()
-        _replace(about, json.dumps(content, indent=1) + "\n")
+        write_whole(about, json.dumps(content, indent=1) + "\n")
         return self.lines()
 
     def begin(self, left: Collection[str]) -> None:
@@ -226,11 +226,10 @@ class Output:
                 self._write(path, after)
 
     def _write(self, path: Path, lines: Sequence[Mapping[str, object]]) -> None:
-        with _draft(path).open("w", newline="", encoding="utf-8") as file:
+        with drafted(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self.columns(lines), restval="", lineterminator="\n")
             writer.writeheader()
             writer.writerows(lines)
-        _draft(path).replace(path)
 
     def add(self, line: Mapping[str, object]) -> None:
         """Append a case's line to this process' table, which gets the columns that it needs."""
@@ -294,12 +293,3 @@ def _identity(content: Any) -> Any:  # noqa: ANN401
 def _lines(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-def _draft(path: Path) -> Path:
-    return path.with_name(f".{os.getpid()}.{path.name}")
-
-
-def _replace(path: Path, text: str) -> None:
-    _draft(path).write_text(text, encoding="utf-8")
-    _draft(path).replace(path)
